@@ -1,0 +1,314 @@
+"""The action, its decision, its execution, and the events of stream ``ACTIONS``."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from .canonical import action_digest
+from .event import Event, Spec
+from .ids import AgentId, Digest, Env, PrincipalId, ProfileName, RequestId, SessionId, ToolName
+from .model import Frozen, Time
+
+Effect = Literal["read", "write", "destructive", "external"]
+Risk = Literal["low", "medium", "high", "critical"]
+RISKS: tuple[Risk, ...] = ("low", "medium", "high", "critical")
+
+State = Literal[
+    "accepted",
+    "held",
+    "granted",
+    "executing",
+    "succeeded",
+    "failed",
+    "unknown",
+    "denied",
+    "expired",
+    "cancelled",
+]
+STATES: tuple[State, ...] = (
+    "accepted",
+    "held",
+    "granted",
+    "executing",
+    "succeeded",
+    "failed",
+    "unknown",
+    "denied",
+    "expired",
+    "cancelled",
+)
+#: ``unknown`` is final for the pipeline: only a person or a probe moves it on, by reconciling.
+FINAL_STATES: frozenset[State] = frozenset({"succeeded", "failed", "unknown", "denied", "expired", "cancelled"})
+
+
+class Action(Frozen):
+    """One request to invoke one tool with given arguments in one environment."""
+
+    request_id: RequestId
+    agent_id: AgentId
+    principal_chain: tuple[PrincipalId, ...] = Field(
+        default=(), max_length=16, description="whom the agent acts for, outermost first (RFC 8693 `act`)"
+    )
+    session_id: SessionId | None = None
+    env: Env
+    tool: ToolName
+    tool_version: int = Field(ge=0, description="the catalogue's version of the tool; 0: not in the catalogue")
+    args: dict[str, Any]
+    reason: str | None = Field(default=None, max_length=2000, description="why the agent wants it, in its words")
+    digest: Digest
+    requested_at: Time
+
+    def computed_digest(self) -> str:
+        """The digest of what this action says, to compare with the one it carries."""
+        return action_digest(
+            agent=self.agent_id,
+            principal_chain=self.principal_chain,
+            session=self.session_id,
+            env=self.env,
+            tool=self.tool,
+            tool_version=self.tool_version,
+            args=self.args,
+        )
+
+    def ref(self) -> ActionRef:
+        """The action without its arguments."""
+        return ActionRef(
+            request_id=self.request_id,
+            agent_id=self.agent_id,
+            session_id=self.session_id,
+            env=self.env,
+            tool=self.tool,
+            tool_version=self.tool_version,
+            digest=self.digest,
+        )
+
+
+class ActionRef(Frozen):
+    """Which action: everything an event needs that is not about its arguments."""
+
+    request_id: RequestId
+    agent_id: AgentId
+    session_id: SessionId | None = None
+    env: Env
+    tool: ToolName
+    tool_version: int
+    digest: Digest
+
+
+class Reason(Frozen):
+    """Why a decision came out as it did. ``code`` is stable; ``message`` is for people."""
+
+    code: str = Field(description="e.g. `stopped`, `unknown_agent`, `field_not_allowed`, `guardrail`, `policy`")
+    message: str
+    policy: str | None = Field(default=None, description="id of the policy, guardrail or stop that says so")
+
+
+class GuardrailUse(Frozen):
+    """What one guardrail counted for this action, this action included."""
+
+    name: str
+    kind: str
+    limit: float
+    used: float
+    window_s: int | None = None
+    exceeded: bool = False
+
+
+class Decision(Frozen):
+    """Allow, deny or hold, always with the reasons and the ids of the policies that decided."""
+
+    outcome: Literal["allow", "deny", "hold"]
+    reasons: tuple[Reason, ...]
+    policies: tuple[str, ...] = Field(default=(), description="ids of the Cedar policies that determined it")
+    policy_version: str = Field(description="digest of the policy set that decided")
+    profile: ProfileName | None = None
+    effect: Effect | None = None
+    risk: Risk | None = None
+    guardrails: tuple[GuardrailUse, ...] = ()
+    approval_id: str | None = None
+    decided_at: Time
+
+
+class Failure(Frozen):
+    """Why an execution did not succeed."""
+
+    code: str = Field(description="e.g. `downstream_status`, `timeout`, `connection`, `egress_refused`")
+    message: str
+
+
+class Execution(Frozen):
+    """What happened downstream."""
+
+    execution_id: str
+    outcome: Literal["succeeded", "failed", "unknown"]
+    attempts: int = Field(ge=0, description="calls made")
+    fence: int = Field(ge=1, description="which claim of the action this is; a late result of an older one is refused")
+    status_code: int | None = Field(default=None, description="HTTP status of the last answer")
+    result: Any = Field(default=None, description="the answer's JSON, or its text")
+    truncated: bool = Field(default=False, description="`result` was cut at the tool's limit")
+    response_sha256: str | None = Field(default=None, description="hex SHA-256 of the whole answer body as received")
+    response_bytes: int | None = None
+    failure: Failure | None = None
+    started_at: Time | None = None
+    finished_at: Time
+
+
+class ActionEvent(Event):
+    """An event about one action; its subject's last token is the agent's id."""
+
+    def ref(self) -> ActionRef:
+        """Which action."""
+        raise NotImplementedError
+
+    def about(self) -> str:
+        return self.ref().request_id
+
+    def token(self) -> str:
+        return self.ref().agent_id
+
+
+class WholeActionEvent(ActionEvent):
+    """An event that carries the whole action, so that whoever takes it needs nothing else."""
+
+    action: Action
+
+    def ref(self) -> ActionRef:
+        return self.action.ref()
+
+    def about(self) -> str:
+        return self.action.request_id
+
+    def token(self) -> str:
+        return self.action.agent_id
+
+
+class ReferringEvent(ActionEvent):
+    """An event about an action that an earlier event carried."""
+
+    action: ActionRef
+
+    def ref(self) -> ActionRef:
+        return self.action
+
+
+class ActionRequested(WholeActionEvent):
+    """The gateway accepted an action: its row is committed, and it will end in a final event."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.requested.{token}", ("gateway",))
+    channel: Literal["http", "nats"]
+    credential_id: str = Field(description="which credential authenticated the agent; never the credential")
+
+
+class ActionHeld(WholeActionEvent):
+    """Policy wants a person to countersign first."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.held.{token}", ("policy",))
+    decision: Decision
+    approval_id: str
+    owner_team: str
+    owner_oncall: str | None = None
+    deadline_s: int = Field(gt=0, description="seconds until the approval expires into a denial")
+
+
+class ActionGranted(WholeActionEvent):
+    """Policy allows it; the warrant is the permission to execute exactly this digest once."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.granted.{token}", ("policy",))
+    decision: Decision
+    warrant: str = Field(description="JWT, EdDSA; see countersign_contracts.warrant")
+
+
+class ActionDenied(WholeActionEvent):
+    """Policy denies it. Final."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.denied.{token}", ("policy",))
+    decision: Decision
+
+    @property
+    def expired(self) -> bool:
+        """Whether it was denied because nobody voted in time."""
+        return any(reason.code == "approval_expired" for reason in self.decision.reasons)
+
+
+class ActionCancelled(ReferringEvent):
+    """The requester or an operator withdrew it before it was granted. Final."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.cancelled.{token}", ("gateway",))
+    by: str
+    reason: str | None = None
+    cancelled_at: Time
+
+
+class ActionStarted(ReferringEvent):
+    """The call is on its way and did not answer at once; emitted only for calls that last."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.started.{token}", ("executor",))
+    execution_id: str
+    fence: int
+    started_at: Time
+
+    def event_id(self) -> str:
+        return f"{self.about()}.started.{self.fence}"
+
+
+class ActionRefused(ReferringEvent):
+    """The executor would not start a granted action (a stop, an expired warrant, a fact). Nothing ran. Final."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.refused.{token}", ("executor",))
+    reasons: tuple[Reason, ...]
+    refused_at: Time
+
+
+class ActionExecuted(ReferringEvent):
+    """The execution ended, as far as anyone can know. Final."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.executed.{token}", ("executor",))
+    execution: Execution
+
+
+class ActionReconciled(ReferringEvent):
+    """A person or a probe found out what became of an ``unknown`` outcome."""
+
+    spec: ClassVar[Spec] = Spec("ACTIONS", "actions.reconciled.{token}", ("executor",))
+    outcome: Literal["succeeded", "failed"]
+    by: str
+    note: str
+    reconciled_at: Time
+
+
+class ActionResult(Frozen):
+    """What an agent hears of its action: over HTTP, as reply to a call, and on its results subject."""
+
+    request_id: RequestId
+    agent_id: AgentId
+    session_id: SessionId | None = None
+    tool: ToolName
+    env: Env
+    digest: Digest
+    state: State
+    decision: Literal["allow", "deny", "hold"] | None = None
+    risk: Risk | None = None
+    reason: str | None = Field(default=None, description="why, for people")
+    reasons: tuple[Reason, ...] = ()
+    approval_id: str | None = None
+    result: Any = None
+    status_code: int | None = None
+    truncated: bool = False
+    at: Time
+
+    @classmethod
+    def of(cls, ref: ActionRef, state: State, at: Time, **more: Any) -> Self:
+        """The result for ``ref``."""
+        return cls(
+            request_id=ref.request_id,
+            agent_id=ref.agent_id,
+            session_id=ref.session_id,
+            tool=ref.tool,
+            env=ref.env,
+            digest=ref.digest,
+            state=state,
+            at=at,
+            **more,
+        )

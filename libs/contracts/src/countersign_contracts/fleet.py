@@ -1,0 +1,138 @@
+"""The agent as the registry knows it, and the events of stream ``FLEET``."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from .event import Event, Spec
+from .ids import AgentId, Env, ProfileName, prefixed
+from .model import Frozen, Time
+
+AgentStatus = Literal["active", "paused", "revoked"]
+
+
+class Owner(Frozen):
+    """Who answers for an agent."""
+
+    team: str = Field(min_length=1, max_length=128)
+    oncall: str | None = Field(default=None, max_length=256, description="person on call, e.g. an email address")
+
+
+class Credential(Frozen):
+    """A credential's public part: an HTTP bearer token is kept as its SHA-256 alone, a NATS user as its public key."""
+
+    credential_id: str
+    kind: Literal["http", "nats"]
+    sha256: str | None = None
+    nkey: str | None = None
+    expires_at: Time | None = None
+
+
+class AgentRecord(Frozen):
+    """What the registry projects into the key-value bucket ``agents``: all that others need to know of an agent."""
+
+    agent_id: AgentId
+    name: str
+    owner: Owner
+    profile: ProfileName
+    environments: tuple[Env, ...]
+    status: AgentStatus
+    credentials: tuple[Credential, ...] = ()
+    revision: int = Field(ge=1)
+
+
+class FleetEvent(Event):
+    """An event about one agent; ``event`` makes its id unique where the same may happen again."""
+
+    agent_id: AgentId
+    event: str = Field(default_factory=lambda: prefixed("evt"))
+    by: str
+    at: Time
+
+    def about(self) -> str:
+        return self.agent_id
+
+    def event_id(self) -> str:
+        return f"{self.agent_id}.{self.spec.name}.{self.event}"
+
+
+class AgentRegistered(FleetEvent):
+    """An agent is known from now on."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.registered.{token}", ("registry",))
+    agent: AgentRecord
+
+
+class AgentChanged(FleetEvent):
+    """An agent's name, owner, profile or environments changed."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.configured.{token}", ("registry",))
+    before: AgentRecord
+    agent: AgentRecord
+
+
+class AgentStatusChanged(FleetEvent):
+    """An agent was paused, resumed or revoked."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.status_changed.{token}", ("registry",))
+    before: AgentStatus
+    status: AgentStatus
+    reason: str
+
+
+class CredentialsIssued(FleetEvent):
+    """An agent was given a credential; the secret part is in no event."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.credentials_issued.{token}", ("registry",))
+    credentials: tuple[Credential, ...]
+
+
+class CredentialsRevoked(FleetEvent):
+    """Credentials of an agent are void from now on."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.credentials_revoked.{token}", ("registry",))
+    credential_ids: tuple[str, ...]
+
+
+def person_key(name: str) -> str:
+    """The key of a person in bucket ``people``: names may hold characters that keys may not."""
+    return sha256(name.encode()).hexdigest()
+
+
+class PersonRecord(Frozen):
+    """A person (or automation) who may operate Countersign over HTTP and the CLI; bucket ``people``."""
+
+    name: str
+    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...]
+    token_sha256: str
+    status: Literal["active", "removed"] = "active"
+    revision: int = Field(ge=1)
+
+    @property
+    def key(self) -> str:
+        """The bucket's key."""
+        return person_key(self.name)
+
+
+class PersonChanged(Event):
+    """A person was added, changed or removed."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.person_changed.{token}", ("registry",))
+    person: str
+    roles: tuple[str, ...]
+    status: Literal["active", "removed"]
+    by: str
+    at: Time
+    event: str = Field(default_factory=lambda: prefixed("evt"))
+
+    def about(self) -> str:
+        return self.person
+
+    def token(self) -> str:
+        return "people"
+
+    def event_id(self) -> str:
+        return f"person.{self.event}"

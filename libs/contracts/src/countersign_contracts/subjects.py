@@ -1,0 +1,32 @@
+"""The subjects of account AGENTS: what an agent may address, and where it hears its own results.
+
+Subjects of account CORE follow from the events (:mod:`.event`) and the commands (:mod:`.command`).
+"""
+
+from __future__ import annotations
+
+#: Verbs an agent may publish under ``agents.<its id>.``; ``actions``, ``logs`` and ``metrics`` are kept by streams,
+#: ``call``, ``get`` and ``cancel`` are request-reply, ``heartbeat`` is plain NATS.
+AGENT_PUBLISHES = ("actions", "call", "get", "cancel", "heartbeat", "logs", "metrics")
+#: Verbs an agent may hear under ``agents.<its id>.``, with everything below them.
+AGENT_HEARS = ("results", "control")
+
+
+def agent(agent_id: str, verb: str) -> str:
+    """``agents.<agent_id>.<verb>``."""
+    return f"agents.{agent_id}.{verb}"
+
+
+def results(agent_id: str, request_id: str) -> str:
+    """Where the gateway tells an agent what becomes of one action."""
+    return f"agents.{agent_id}.results.{request_id}"
+
+
+def inbox(name: str) -> str:
+    """The inbox prefix of a user; everyone has an own one, so nobody hears another's replies."""
+    return f"_INBOX.{name}"
+
+
+def agent_of(subject: str) -> str:
+    """The agent id in a subject of account AGENTS; the server made sure that it is the publisher's."""
+    return subject.split(".", 2)[1]

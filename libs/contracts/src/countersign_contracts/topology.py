@@ -1,0 +1,179 @@
+"""Accounts, streams, consumers, buckets and each service's least permissions, as data.
+
+One bootstrap step applies it; services bind to it, compare, and never change it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from . import actions, approvals, commands, control, fleet, subjects
+from .command import COMMANDS
+from .event import EVENTS
+from .projection import BUCKETS
+from .warrant import TYPE as WARRANT_TYPE
+
+#: Everything below is made from the events and commands, so their modules must be loaded.
+DEFINED_IN = (actions, approvals, commands, control, fleet)
+
+Account = Literal["AGENTS", "CORE"]
+CHECKPOINT_TYPE = "countersign.checkpoint.v1"
+RECEIPT_TYPE = "countersign.receipt.v1"
+UNVERIFIED_TYPE = "countersign.audit.unverified.v1"
+REPEATED_TYPE = "countersign.audit.repeated.v1"
+RESULT_TYPE = "countersign.result.v1"
+
+DAY_S = 86_400
+MIB = 1024 * 1024
+MAX_PAYLOAD_BYTES = MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A JetStream stream: file storage, no schedules, no rollup, no direct writes by anyone but its subjects' users."""
+
+    account: Account
+    name: str
+    subjects: tuple[str, ...]
+    retention: Literal["limits", "workqueue"] = "limits"
+    max_age_s: int = 7 * DAY_S
+    max_bytes: int = 1024 * MIB
+    duplicate_window_s: int = 120
+    max_msg_bytes: int = MAX_PAYLOAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A durable pull consumer with explicit acks. Tries are counted by the consumer's owner, which dead-letters."""
+
+    stream: str
+    name: str
+    service: str
+    filters: tuple[str, ...]
+    ack_wait_s: int = 30
+    max_ack_pending: int = 2048
+
+
+STREAMS: tuple[Stream, ...] = (
+    Stream("AGENTS", "INGRESS", ("agents.*.actions",), retention="workqueue", max_age_s=DAY_S),
+    Stream("AGENTS", "TELEMETRY", ("agents.*.logs", "agents.*.metrics"), max_age_s=3600, max_bytes=256 * MIB),
+    Stream("CORE", "ACTIONS", ("actions.*.*",), max_bytes=4096 * MIB),
+    Stream("CORE", "APPROVALS", ("approvals.*.*",)),
+    Stream("CORE", "FLEET", ("fleet.*.*",)),
+    Stream("CORE", "CONTROL", ("control.*", "audit.*")),
+    Stream("CORE", "DEADLETTER", ("deadletter.*.*",), max_age_s=30 * DAY_S),
+)
+
+CONSUMERS: tuple[Consumer, ...] = (
+    Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",)),
+    Consumer(
+        "ACTIONS",
+        "gateway-finals",
+        "gateway",
+        ("actions.executed.*", "actions.denied.*", "actions.refused.*", "actions.reconciled.*"),
+    ),
+    Consumer("ACTIONS", "gateway-progress", "gateway", ("actions.held.*", "actions.granted.*", "actions.started.*")),
+    Consumer("ACTIONS", "policy-actions", "policy", ("actions.requested.*", "actions.refused.*")),
+    Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
+    Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
+    Consumer("ACTIONS", "executor-actions", "executor", ("actions.granted.*",), ack_wait_s=30),
+    Consumer("ACTIONS", "audit-actions", "audit", ("actions.*.*",), max_ack_pending=8192),
+    Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),
+    Consumer("FLEET", "audit-fleet", "audit", ("fleet.*.*",)),
+    Consumer("CONTROL", "audit-control", "audit", ("control.*", "audit.*")),
+    Consumer("DEADLETTER", "audit-deadletter", "audit", ("deadletter.*.*",)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What one NATS user may publish and subscribe to. ``responses``: replies it may send to each request it got."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    responses: int = 0
+
+
+def stream(name: str) -> Stream:
+    """The stream of that name."""
+    return next(s for s in STREAMS if s.name == name)
+
+
+def consumer(name: str) -> Consumer:
+    """The consumer of that name."""
+    return next(c for c in CONSUMERS if c.name == name)
+
+
+def emits(service: str) -> frozenset[str]:
+    """Every type that the service's key may sign: its events, its commands, its projections, and the warrant's like."""
+    types = {kind.spec.type for kind in EVENTS.values() if service in kind.spec.emitters}
+    types |= {kind.rpc.type for kind in COMMANDS.values() if service in kind.rpc.callers}
+    types |= {bucket.type for bucket in BUCKETS if bucket.owner == service}
+    types |= {
+        "policy": {WARRANT_TYPE},
+        "audit": {CHECKPOINT_TYPE, RECEIPT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
+        "gateway": {RESULT_TYPE},
+    }.get(service, set())
+    return frozenset(types)
+
+
+def _consuming(service: str, account: Account) -> tuple[list[str], list[str]]:
+    publish: list[str] = []
+    for c in CONSUMERS:
+        if c.service == service and stream(c.stream).account == account:
+            publish += [
+                f"$JS.API.CONSUMER.INFO.{c.stream}.{c.name}",
+                f"$JS.API.CONSUMER.MSG.NEXT.{c.stream}.{c.name}",
+                f"$JS.ACK.{c.stream}.{c.name}.>",
+            ]
+    return publish, []
+
+
+def core_access(service: str) -> Access:
+    """The least a service needs in account CORE."""
+    publish, subscribe = _consuming(service, "CORE")
+    subscribe.append(f"{subjects.inbox(service)}.>")
+    for kind in EVENTS.values():
+        if service in kind.spec.emitters:
+            subject = kind.spec.subject
+            # a dead letter names the consumer it comes from: only the service's own ones
+            if kind.spec.stream == "DEADLETTER":
+                publish += [f"deadletter.{c.stream}.{c.name}" for c in CONSUMERS if c.service == service]
+            else:
+                publish.append(subject.replace("{token}", "*"))
+    for command in COMMANDS.values():
+        if service in command.rpc.callers:
+            publish.append(command.rpc.subject)
+    answers = [command.rpc.subject for command in COMMANDS.values() if command.rpc.service == service]
+    subscribe += answers
+    for bucket in BUCKETS:
+        kv = f"KV_{bucket.name}"
+        if service == bucket.owner:
+            publish += [f"$KV.{bucket.name}.>", f"$JS.API.STREAM.INFO.{kv}", f"$JS.API.DIRECT.GET.{kv}.>"]
+        if service in bucket.readers:
+            publish += [
+                f"$JS.API.STREAM.INFO.{kv}",
+                f"$JS.API.DIRECT.GET.{kv}.>",
+                f"$JS.API.CONSUMER.CREATE.{kv}",
+                f"$JS.API.CONSUMER.CREATE.{kv}.>",
+                f"$JS.API.CONSUMER.INFO.{kv}.>",
+                f"$JS.API.CONSUMER.DELETE.{kv}.>",
+                f"$JS.FC.KV_{bucket.name}.>",
+            ]
+    if service == "audit":
+        # the incarnation of each stream (its creation time) is part of every entry
+        publish += [f"$JS.API.STREAM.INFO.{s.name}" for s in STREAMS if s.account == "CORE"]
+    return Access(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)), responses=1 if answers else 0)
+
+
+def agents_access(service: str) -> Access | None:
+    """The least a service needs in account AGENTS; none for those that do not stand there."""
+    if service == "gateway":
+        publish, subscribe = _consuming("gateway", "AGENTS")
+        publish += ["agents.*.results.*"]
+        subscribe += [f"{subjects.inbox('gateway')}.>", "agents.*.call", "agents.*.get", "agents.*.cancel"]
+        return Access(tuple(publish), tuple(subscribe), responses=1)
+    if service == "registry":
+        return Access(("agents.*.control.>",), (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat"), responses=0)
+    return None
