@@ -1,0 +1,141 @@
+"""The bus as a service sees it in account CORE: publish signed events, ask other services, answer them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from countersign_contracts.command import COMMANDS, Command, problem_bytes, read_reply, reply_bytes
+from countersign_contracts.envelope import Envelope, seal, seal_event
+from countersign_contracts.errors import CountersignError, Refused, Unavailable
+from countersign_contracts.event import Event
+from countersign_contracts.ids import new_id
+from countersign_contracts.model import Frozen, now
+from countersign_ledger import SigningKey, TrustBundle
+
+from .connection import NatsConnection, Outgoing
+
+#: A command older than this is refused, whoever sends it: it was replayed, or its sender gave up long ago.
+COMMAND_MAX_AGE = timedelta(seconds=60)
+
+C = TypeVar("C", bound=Command)
+Handler = Callable[[Any], Awaitable[Frozen]]
+
+
+class Bus:
+    """Signed events and commands over one connection. Everything sent is signed, everything received is verified."""
+
+    def __init__(
+        self,
+        url: str,
+        creds_file: Path | None,
+        key: SigningKey,
+        trust: TrustBundle,
+        log: Any,
+        name: str | None = None,
+    ) -> None:
+        self.connection = NatsConnection(url, creds_file, name or key.service, log)
+        self._key = key
+        self._trust = trust
+        self._log = log
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def publish(self, event: Event, traceparent: str | None = None) -> None:
+        """Sign and publish one event; returns once the stream has it. Publishing the same event again is harmless."""
+        await self.publish_all([(event, traceparent)])
+
+    async def publish_all(self, events: Sequence[tuple[Event, str | None]]) -> None:
+        """Several events at once."""
+        at = now()
+        await self.publish_sealed(
+            [
+                (
+                    event.nats_subject(),
+                    event.spec.stream,
+                    seal_event(event, time=at, key=self._key, traceparent=trace),
+                )
+                for event, trace in events
+            ]
+        )
+
+    def seal(self, event: Event, traceparent: str | None = None) -> Envelope:
+        """Sign an event without publishing it, to store exactly what will be published."""
+        return seal_event(event, time=now(), key=self._key, traceparent=traceparent)
+
+    async def publish_sealed(
+        self, messages: Sequence[tuple[str, str, Envelope]], *, attempt: str = ""
+    ) -> None:
+        """Publish envelopes as they are: ``(subject, stream, envelope)``.
+
+        ``attempt`` makes the stream's deduplication let a deliberate repeat through: it is added to ``Nats-Msg-Id``,
+        never to the event's id.
+        """
+        outgoing = []
+        for subject, stream, envelope in messages:
+            headers = envelope.headers()
+            headers["Nats-Expected-Stream"] = stream
+            if attempt:
+                headers["Nats-Msg-Id"] = f"{envelope.id}#{attempt}"
+            outgoing.append(Outgoing(subject, envelope.body, headers))
+        if outgoing:
+            await self.connection.publish_to_stream(outgoing)
+
+    async def ask(self, command: Command, *, timeout_s: float | None = None) -> Any:
+        """Send a command; returns its reply model.
+
+        Raises the :class:`CountersignError` that was answered, or :class:`Unavailable` when nobody answers in time.
+        """
+        rpc = command.rpc
+        envelope = seal(
+            command.to_bytes(), id=new_id(), type=rpc.type, subject=rpc.subject, time=now(), key=self._key
+        )
+        try:
+            reply = await self.connection.client.request(
+                rpc.subject, envelope.body, timeout=timeout_s or rpc.timeout_s, headers=envelope.headers()
+            )
+        except nats.errors.NoRespondersError:
+            raise Unavailable(f"the {rpc.service} service is not running; try again in a moment") from None
+        except (TimeoutError, nats.errors.Error, OSError):
+            raise Unavailable(f"the {rpc.service} service did not answer `{rpc.verb}` in time") from None
+        return read_reply(reply.data, command.reply)
+
+    async def answer(self, kind: type[C], handler: Callable[[C], Awaitable[Frozen]]) -> None:
+        """Answer a command: verified first, each in a task of its own, errors as problems."""
+
+        async def receive(msg: Msg) -> None:
+            task = asyncio.create_task(self._respond(msg, kind, cast(Handler, handler)))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+        await self.connection.client.subscribe(kind.rpc.subject, queue=kind.rpc.service, cb=receive)
+
+    async def _respond(self, msg: Msg, kind: type[Command], handler: Handler) -> None:
+        try:
+            body = reply_bytes(await handler(self._read(msg, kind)))
+        except CountersignError as error:
+            body = problem_bytes(error)
+        except Exception as error:
+            self._log.exception("command failed", command=kind.rpc.type, error=str(error))
+            body = problem_bytes(CountersignError(f"the {kind.rpc.service} service failed; its log says why"))
+        try:
+            await msg.respond(body)
+        except (nats.errors.Error, OSError) as error:
+            self._log.warning("reply not sent", command=kind.rpc.type, error=str(error))
+
+    def _read(self, msg: Msg, kind: type[Command]) -> Command:
+        envelope = Envelope.read(msg.headers, msg.data)
+        envelope.verify(self._trust)
+        if envelope.type != kind.rpc.type or COMMANDS.get(envelope.type) is not kind:
+            raise Refused(f"{msg.subject} takes {kind.rpc.type}, not {envelope.type}")
+        age = datetime.now(UTC) - datetime.fromisoformat(envelope.time)
+        if abs(age) > COMMAND_MAX_AGE:
+            raise Refused(
+                f"the command is {age.total_seconds():.0f} s old; at most {COMMAND_MAX_AGE.seconds} s count"
+            )
+        return kind.from_bytes(envelope.body)

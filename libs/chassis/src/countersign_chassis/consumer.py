@@ -1,0 +1,344 @@
+"""The durable event path: one standing pull request, topped up at half, drained into batches.
+
+A batch that fails is tried again message by message, so that one poison message harms no other; a message that failed
+``max_tries`` times is dead-lettered with the reason. Acks are no fence: handlers must be idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64encode
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from prometheus_client import Counter, Histogram
+
+from countersign_contracts.control import DeadLettered
+from countersign_contracts.envelope import Envelope, open_event
+from countersign_contracts.errors import CountersignError, Malformed, Refused
+from countersign_contracts.model import now
+from countersign_contracts.topology import Consumer
+from countersign_ledger import TrustBundle
+
+from .bus import Bus
+from .connection import NatsConnection
+from .delivery import Delivery, RawDelivery
+from .metrics import SIZE_BUCKETS, Metrics
+
+_EXPIRES_S = 30.0
+_HEARTBEAT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerMetrics:
+    """What every consumer counts; one set a service."""
+
+    handled: Counter
+    failed: Counter
+    dead: Counter
+    batch: Histogram
+    duration: Histogram
+
+    @classmethod
+    def of(cls, metrics: Metrics) -> ConsumerMetrics:
+        """Register them."""
+        return cls(
+            handled=metrics.counter("countersign_messages_handled", "Messages acknowledged", ["consumer"]),
+            failed=metrics.counter(
+                "countersign_messages_failed", "Handler failures (tried again)", ["consumer"]
+            ),
+            dead=metrics.counter("countersign_messages_dead", "Messages dead-lettered", ["consumer"]),
+            batch=metrics.histogram("countersign_batch_size", "Messages a batch", ["consumer"], SIZE_BUCKETS),
+            duration=metrics.histogram("countersign_handler_seconds", "Time to handle a batch", ["consumer"]),
+        )
+
+
+class EventConsumer:
+    """Binds to a durable consumer of the topology and feeds a handler.
+
+    ``verify`` off hands :class:`RawDelivery` to the handler; on, events are verified and parsed first, and what fails
+    that is dead-lettered at once: trying again would not mend it.
+    """
+
+    def __init__(
+        self,
+        spec: Consumer,
+        connection: NatsConnection,
+        bus: Bus,
+        trust: TrustBundle,
+        handler: Callable[[list[Any]], Awaitable[None]],
+        metrics: ConsumerMetrics,
+        log: Any,
+        *,
+        verify: bool,
+        with_epoch: bool = False,
+        max_batch: int = 128,
+        concurrency: int = 1,
+        max_tries: int = 8,
+        linger_s: float = 0.0,
+    ) -> None:
+        self.spec = spec
+        self._connection = connection
+        self._bus = bus
+        self._trust = trust
+        self._handler = handler
+        self._metrics = metrics
+        self._log = log.bind(consumer=spec.name)
+        self._verify = verify
+        self._with_epoch = with_epoch
+        self._max_batch = max_batch
+        self._max_tries = max_tries
+        self._linger_s = linger_s
+        self._pull_size = max_batch * 2
+        self._slots = asyncio.Semaphore(concurrency)
+        self._arrived: deque[Msg] = deque()
+        self._wake = asyncio.Event()
+        self._asked = 0
+        self._last_heard = 0.0
+        self._epoch = 0
+        self._inbox = ""
+        self._subscription: Subscription | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loops: list[asyncio.Task[None]] = []
+        self._held: dict[int, RawDelivery] = {}
+        self._stopping = False
+
+    @property
+    def client(self) -> Client:
+        """The NATS client that settles deliveries."""
+        return self._connection.client
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Compare the server's consumer with the topology, then pull. Raises :class:`Refused` where they differ."""
+        await self._bind()
+        self._inbox = self.client.new_inbox()
+        self._subscription = await self.client.subscribe(
+            self._inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        await self._pull()
+        self._connection.on_reconnect(self._restart_pull)
+        self._loops = [asyncio.create_task(self._work()), asyncio.create_task(self._watch())]
+
+    async def stop(self, grace_s: float) -> None:
+        """Take nothing more, let running handlers finish, give back what was not begun."""
+        self._stopping = True
+        for loop in self._loops:
+            loop.cancel()
+        if self._subscription is not None:
+            try:
+                await self._subscription.unsubscribe()
+            except (nats.errors.Error, OSError) as error:
+                self._log.debug("unsubscribe at stop", error=str(error))
+        if self._tasks:
+            _, unfinished = await asyncio.wait(self._tasks, timeout=grace_s)
+            for task in unfinished:
+                task.cancel()
+        while self._arrived:
+            await self.client.publish(self._arrived.popleft().reply, b"-NAK")
+
+    async def _bind(self) -> None:
+        reply = await self.client.request(
+            f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}", b"", timeout=3
+        )
+        info = orjson.loads(reply.data)
+        if "error" in info:
+            raise Refused(
+                f"consumer {self.spec.name} of stream {self.spec.stream} is missing"
+                f" ({info['error'].get('description')}); run `countersign bootstrap` to apply the topology"
+            )
+        config = info["config"]
+        filters = set(config.get("filter_subjects") or [config.get("filter_subject", "")])
+        if filters != set(self.spec.filters) or config.get("ack_policy") != "explicit":
+            raise Refused(
+                f"consumer {self.spec.name} differs from the topology; run `countersign bootstrap` again"
+            )
+        self._epoch = await self._stream_epoch()
+
+    async def _stream_epoch(self) -> int:
+        if not self._with_epoch:
+            return 0
+        reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.spec.stream}", b"", timeout=3)
+        return int(datetime.fromisoformat(orjson.loads(reply.data)["created"][:19] + "+00:00").timestamp())
+
+    # --- pulling ----------------------------------------------------------------------------------
+
+    async def _pull(self) -> None:
+        size = self._pull_size - self._asked
+        if size <= 0:
+            return
+        self._asked += size
+        self._last_heard = asyncio.get_running_loop().time()
+        request = {
+            "batch": size,
+            "expires": int(_EXPIRES_S * 1e9),
+            "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
+        }
+        await self.client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self.spec.stream}.{self.spec.name}",
+            orjson.dumps(request),
+            reply=self._inbox,
+        )
+
+    async def _restart_pull(self) -> None:
+        if not self._stopping:
+            self._asked = 0
+            self._epoch = await self._stream_epoch()
+            await self._pull()
+
+    async def _receive(self, msg: Msg) -> None:
+        self._last_heard = asyncio.get_running_loop().time()
+        if msg.headers is not None and not msg.reply and (status := msg.headers.get("Status")):
+            if status in ("404", "408", "409"):
+                # the request ended; it says how much of it was not delivered (ADR-37)
+                left = msg.headers.get("Nats-Pending-Messages")
+                self._asked = max(0, self._asked - int(left)) if left else 0
+                if status == "409" and "Deleted" in msg.headers.get("Description", ""):
+                    self._log.error("the consumer was deleted on the server; run `countersign bootstrap`")
+                    return
+                await self._pull()
+            return
+        self._asked -= 1
+        self._arrived.append(msg)
+        self._wake.set()
+
+    async def _watch(self) -> None:
+        """Renew a pull that fell silent, and keep long work from being delivered again."""
+        interval = min(_HEARTBEAT_S, self.spec.ack_wait_s / 3)
+        while True:
+            await asyncio.sleep(interval)
+            for delivery in list(self._held.values()):
+                await delivery.in_progress()
+            silent = asyncio.get_running_loop().time() - self._last_heard
+            if silent > 2 * _HEARTBEAT_S + 1 and self._connection.connected:
+                self._log.warning("pull fell silent; asking again", silent_s=round(silent, 1))
+                self._asked = 0
+                await self._pull()
+
+    # --- handling ---------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            await self._wake.wait()
+            if self._linger_s:
+                await asyncio.sleep(self._linger_s)
+            await self._slots.acquire()
+            batch = [self._arrived.popleft() for _ in range(min(len(self._arrived), self._max_batch))]
+            if not self._arrived:
+                self._wake.clear()
+            if self._asked <= self._pull_size // 2:
+                await self._pull()
+            if not batch:
+                self._slots.release()
+                continue
+            task = asyncio.create_task(self._handle(batch))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and (error := task.exception()):
+            self._log.error("handling failed outside the handler", error=str(error))
+
+    async def _handle(self, messages: list[Msg]) -> None:
+        deliveries = [d for m in messages if (d := await self._open(m)) is not None]
+        if not deliveries:
+            return
+        name = self.spec.name
+        self._metrics.batch.labels(name).observe(len(deliveries))
+        for delivery in deliveries:
+            self.keep(delivery)
+        with self._metrics.duration.labels(name).time():
+            try:
+                await self._handler(deliveries)
+            except Exception as error:
+                if len(deliveries) == 1:
+                    await self._failed(deliveries[0], error)
+                else:
+                    self._log.warning("batch failed; trying its messages one by one", error=_line(error))
+                    for delivery in deliveries:
+                        await self._handle_one(delivery)
+        for delivery in deliveries:
+            if not delivery.detached and not delivery.settled:
+                await delivery.ack()
+        self._metrics.handled.labels(name).inc(len(deliveries))
+
+    async def _handle_one(self, delivery: RawDelivery) -> None:
+        if delivery.settled or delivery.detached:
+            return
+        try:
+            await self._handler([delivery])
+        except Exception as error:
+            await self._failed(delivery, error)
+
+    async def _open(self, msg: Msg) -> RawDelivery | None:
+        raw = RawDelivery(self, msg, self._epoch)
+        if not self._verify:
+            return raw
+        try:
+            envelope = Envelope.read(msg.headers, msg.data)
+            return Delivery(self, msg, self._epoch, envelope, open_event(envelope, self._trust))
+        except CountersignError as error:
+            self._log.warning("refused a message", subject=msg.subject, reason=error.detail)
+            await self._bury_or_nak(raw, error.detail)
+            return None
+
+    async def _failed(self, delivery: RawDelivery, error: Exception) -> None:
+        self._metrics.failed.labels(self.spec.name).inc()
+        reason = _line(error)
+        if delivery.settled:
+            return
+        # what is wrong with the message stays wrong; what is wrong around it may pass, so it is tried again
+        if isinstance(error, Malformed) or delivery.tries >= self._max_tries:
+            await self._bury_or_nak(delivery, reason)
+            return
+        self._log.warning(
+            "handler failed; trying again", tries=delivery.tries, subject=delivery.subject, error=reason
+        )
+        await delivery.nak()
+
+    async def _bury_or_nak(self, delivery: RawDelivery, reason: str) -> None:
+        try:
+            await delivery.dead(reason)
+        except CountersignError as error:
+            self._log.error("dead letter not written; the message stays", error=error.detail)
+            await delivery.nak(5)
+
+    async def bury(self, delivery: RawDelivery, reason: str) -> None:
+        """Write the dead letter; raises if the stream does not take it."""
+        self._metrics.dead.labels(self.spec.name).inc()
+        await self._bus.publish(
+            DeadLettered(
+                stream=self.spec.stream,
+                consumer=self.spec.name,
+                stream_seq=delivery.stream_seq,
+                subject=delivery.subject,
+                headers={k: v[:1024] for k, v in list(delivery.headers.items())[:32]},
+                body=b64encode(delivery.body[:256_000]).decode(),
+                tries=delivery.tries,
+                reason=reason[:2000],
+                at=now(),
+            )
+        )
+
+    def keep(self, delivery: RawDelivery) -> None:
+        """Send in-progress for this delivery until it is settled."""
+        self._held[delivery.stream_seq] = delivery
+
+    def forget(self, delivery: RawDelivery) -> None:
+        """It is settled."""
+        self._held.pop(delivery.stream_seq, None)
+
+
+def _line(error: Exception) -> str:
+    return error.detail if isinstance(error, CountersignError) else f"{type(error).__name__}: {error}"

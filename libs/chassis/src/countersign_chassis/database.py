@@ -1,0 +1,130 @@
+"""A connection pool to the service's own schema, and forward-only migrations under an advisory lock."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from countersign_contracts.errors import CountersignError, Unavailable
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
+
+_MIGRATION = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
+
+
+class MigrationError(CountersignError):
+    """The schema in the database does not fit this version of the service."""
+
+
+class Database:
+    """The service's connections. ``open`` waits for the server; everything else fails fast."""
+
+    def __init__(self, dsn: str, *, pool_max: int, name: str) -> None:
+        self._dsn = dsn
+        self._pool_max = pool_max
+        self._name = name
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    @property
+    def pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        """The open pool; raises :class:`Unavailable` before ``open``."""
+        if self._pool is None:
+            raise Unavailable("the database is not connected yet")
+        return self._pool
+
+    async def open(self) -> None:
+        """Connect; raises what asyncpg raises if the server refuses."""
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._pool_max,
+            command_timeout=30,
+            timeout=5,
+            max_inactive_connection_lifetime=0,
+            server_settings={
+                "application_name": f"countersign-{self._name}",
+                "timezone": "UTC",
+                "jit": "off",
+            },
+        )
+
+    async def close(self) -> None:
+        """Close every connection; those still busy after two seconds are cut."""
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            try:
+                async with asyncio.timeout(2):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection of the pool."""
+        async with self.pool.acquire() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction: committed at the end, rolled back on an exception."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def migrate(self, package: str) -> int:
+        """Bring the schema up to this version; returns how many migrations ran.
+
+        Raises :class:`MigrationError` if the database has migrations that this version does not know (a downgrade), or
+        one that was changed after it ran.
+        """
+        wanted = _migrations(package)
+        async with self.transaction() as connection:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", zlib.crc32(package.encode()))
+            await connection.execute(
+                "CREATE TABLE IF NOT EXISTS schema_migration ("
+                " version int PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,"
+                " applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+            done = {
+                r["version"]: r
+                for r in await connection.fetch("SELECT version, name, sha256 FROM schema_migration")
+            }
+            for version, row in done.items():
+                if version not in wanted:
+                    raise MigrationError(
+                        f"the {self._name} database is at migration {version:04d}_{row['name']}, which this"
+                        " version does not know: it was written by a newer Countersign; install that version again"
+                    )
+                if row["sha256"] != wanted[version][2]:
+                    raise MigrationError(
+                        f"migration {version:04d}_{row['name']} of {self._name} was changed after it ran;"
+                        " restore the file and add a new migration instead"
+                    )
+            missing = [v for v in sorted(wanted) if v not in done]
+            for version in missing:
+                name, sql, digest = wanted[version]
+                await connection.execute(sql)
+                await connection.execute(
+                    "INSERT INTO schema_migration (version, name, sha256) VALUES ($1, $2, $3)",
+                    version,
+                    name,
+                    digest,
+                )
+        return len(missing)
+
+
+def _migrations(package: str) -> dict[int, tuple[str, str, str]]:
+    found: dict[int, tuple[str, str, str]] = {}
+    for file in (resources.files(package) / "migrations").iterdir():
+        if match := _MIGRATION.match(file.name):
+            sql = file.read_text()
+            found[int(match[1])] = (match[2], sql, hashlib.sha256(sql.encode()).hexdigest())
+    return found

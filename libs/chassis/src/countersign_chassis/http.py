@@ -1,0 +1,99 @@
+"""An HTTP server inside a service: uvicorn without its signal handlers, and the health and metrics pages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from countersign_contracts.errors import CountersignError
+
+from .metrics import Metrics
+
+METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # the process's own runner handles signals
+
+
+class HttpServer:
+    """Serves an ASGI application until stopped. ``port`` 0 takes any free one; afterwards ``port`` is the real one."""
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        self.host = host
+        self.port = port
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=3,
+                loop="none",
+                http="httptools",
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen; raises :class:`CountersignError` naming the address if it is taken."""
+        listening = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((self.host, self.port))
+        except OSError as error:
+            listening.close()
+            raise CountersignError(f"cannot listen on {self.host}:{self.port}: {error.strerror}") from None
+        self.port = listening.getsockname()[1]
+        self._task = asyncio.create_task(self._server.serve(sockets=[listening]))
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise CountersignError(f"the HTTP server on {self.host}:{self.port} ended at once")
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """Finish what is being answered, then close."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=4)
+
+
+def health_routes(
+    live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]], metrics: Metrics
+) -> list[Route]:
+    """``/health/live``, ``/health/ready`` (503 with the reasons) and ``/metrics``."""
+
+    async def alive(_: Request) -> Response:
+        return JSONResponse({"status": "live", **live()})
+
+    async def ready(_: Request) -> Response:
+        reasons = unready()
+        if reasons:
+            return JSONResponse({"status": "not ready", "reasons": reasons}, status_code=503)
+        return JSONResponse({"status": "ready", **live()})
+
+    async def render(_: Request) -> Response:
+        return Response(metrics.render(), headers={"content-type": METRICS_CONTENT_TYPE})
+
+    return [Route("/health/live", alive), Route("/health/ready", ready), Route("/metrics", render)]
+
+
+def health_app(
+    live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]], metrics: Metrics
+) -> Starlette:
+    """The whole HTTP side of a service that has no other."""
+    return Starlette(routes=health_routes(live, unready, metrics))

@@ -1,0 +1,40 @@
+"""Prometheus metrics on a registry of the service's own, so that several services may share a process in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+#: Seconds; from a database round trip to a slow downstream.
+DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """Makes metrics. Names start with ``countersign_``, units are base units, labels are few and bounded."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+
+    def counter(self, name: str, help: str, labels: Sequence[str] = ()) -> Counter:
+        """A count that only grows; ``name`` without ``_total``."""
+        return Counter(name, help, labels, registry=self.registry)
+
+    def gauge(self, name: str, help: str, labels: Sequence[str] = ()) -> Gauge:
+        """A value that goes up and down."""
+        return Gauge(name, help, labels, registry=self.registry)
+
+    def histogram(
+        self, name: str, help: str, labels: Sequence[str] = (), buckets: Sequence[float] = DURATION_BUCKETS
+    ) -> Histogram:
+        """A distribution; durations in seconds."""
+        return Histogram(name, help, labels, registry=self.registry, buckets=buckets)
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)

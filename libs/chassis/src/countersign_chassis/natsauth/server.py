@@ -1,0 +1,90 @@
+"""The configuration text of a nats-server in operator mode: which keys it trusts, where its data is, and
+the limits that stop one connection from harming the others.
+
+It starts nothing and writes nothing. TLS, clusters and leaf nodes are not configured here.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from .keys import require_public_key
+from .permissions import InvalidClaimError
+
+MAX_PAYLOAD_BYTES: Final = 1024 * 1024
+MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
+WRITE_DEADLINE_SECONDS: Final = 2
+
+
+def server_config(
+    *,
+    server_name: str,
+    operator: str,
+    system_account: str,
+    accounts: Mapping[str, str],
+    jetstream_dir: Path,
+    resolver_dir: Path,
+    host: str = "127.0.0.1",
+    port: int = 4222,
+    monitor_port: int | None = None,
+    ports_file_dir: Path | None = None,
+    jetstream_disk_bytes: int | None = None,
+    jetstream_memory_bytes: int | None = None,
+) -> str:
+    """The text for `nats-server -c`.
+
+    `operator` is the operator's JWT, `system_account` a public key; `accounts` maps public keys to account
+    JWTs, the system account's among them. They are loaded at each start; but one pushed later
+    (`push_account`) stays in `resolver_dir` and wins while its `iat` is later. Port -1 lets the server
+    choose, and name its choice in `nats-server_<pid>.ports` in `ports_file_dir`. `monitor_port` opens the
+    HTTP monitoring endpoint, on loopback only, since it asks nobody who they are. Without JetStream sizes
+    the server takes its own from the machine: three quarters of memory and of free disk. Raises
+    InvalidClaimError and InvalidKeyError.
+    """
+    require_public_key(system_account, "account")
+    if system_account not in accounts:
+        raise InvalidClaimError("the system account is not among the accounts")
+    lines = [
+        f"server_name: {_quoted(server_name)}",
+        f"host: {_quoted(host)}",
+        f"port: {port}",
+    ]
+    if monitor_port is not None:
+        lines.append(f'http: "127.0.0.1:{monitor_port}"')
+    if ports_file_dir is not None:
+        lines.append(f"ports_file_dir: {_quoted(str(ports_file_dir))}")
+    lines += [
+        "",
+        f"operator: {_quoted(operator)}",
+        f"system_account: {system_account}",
+        f"resolver: {{ type: full, dir: {_quoted(str(resolver_dir))} }}",
+        "resolver_preload: {",
+        *(f"  {require_public_key(key, 'account')}: {_quoted(jwt)}" for key, jwt in sorted(accounts.items())),
+        "}",
+        "",
+        "jetstream: {",
+        f"  store_dir: {_quoted(str(jetstream_dir))}",
+    ]
+    if jetstream_disk_bytes is not None:
+        lines.append(f"  max_file_store: {jetstream_disk_bytes}")
+    if jetstream_memory_bytes is not None:
+        lines.append(f"  max_memory_store: {jetstream_memory_bytes}")
+    lines += [
+        "}",
+        "",
+        f"max_payload: {MAX_PAYLOAD_BYTES}",
+        "# Who does not read is cut off: with this much waiting for it, or once a write blocks for so long.",
+        f"max_pending: {MAX_PENDING_BYTES}",
+        f'write_deadline: "{WRITE_DEADLINE_SECONDS}s"',
+        "# Until then it misses messages, instead of slowing down those who publish to it.",
+        "no_fast_producer_stall: true",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A string of the server's configuration format: JSON's escapes, but none of its \\u."""
+    if not text or any(ord(character) < 0x20 or ord(character) == 0x7F for character in text):
+        raise InvalidClaimError(f"cannot stand in a server configuration: {text!r}")
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,306 @@
+"""A service: its connections, consumers, answers and health, started and stopped in one visible order.
+
+Start: health page, database, migrations, bus, mirrors, ``on_start``, answers, consumers, background loops.
+Stop: the reverse. A server that is away at start is waited for, and ``/health/ready`` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncpg
+from starlette.routing import Route
+
+from countersign_contracts.command import Command
+from countersign_contracts.errors import CountersignError, Unavailable
+from countersign_contracts.model import Frozen
+from countersign_contracts.projection import Bucket
+from countersign_contracts.topology import consumer
+from countersign_ledger import SigningKey, TrustBundle
+
+from .bus import Bus
+from .connection import NatsConnection
+from .consumer import ConsumerMetrics, EventConsumer
+from .database import Database
+from .delivery import Handler, RawHandler
+from .failpoints import NO_FAILPOINTS, Failpoints
+from .http import HttpServer, health_app, health_routes
+from .logs import logger
+from .metrics import Metrics
+from .projections import Mirror, Projector
+from .settings import ServiceSettings
+
+P = TypeVar("P", bound=Frozen)
+C = TypeVar("C", bound=Command)
+Async = Callable[[], Awaitable[None]]
+
+
+class Service:
+    """Wired by ``build()``; nothing connects before ``start``."""
+
+    def __init__(self, name: str, settings: ServiceSettings, failpoints: Failpoints = NO_FAILPOINTS) -> None:
+        self.name = name
+        self.settings = settings
+        self.failpoints = failpoints
+        self.log = logger(name, settings.log_level)
+        self.key = SigningKey.from_json(_read(settings.signing_key_file, "signing key"))
+        self.trust = TrustBundle.from_json(_read(settings.trust_file, "trust bundle"))
+        self.metrics = Metrics()
+        self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=name)
+        self.bus = Bus(settings.nats_url, settings.nats_core_creds_file, self.key, self.trust, self.log, name)
+        self._consumer_metrics = ConsumerMetrics.of(self.metrics)
+        self._background_failures = self.metrics.counter(
+            "countersign_background_failures", "Background loops that raised and were restarted", ["loop"]
+        )
+        self._connections: list[NatsConnection] = [self.bus.connection]
+        self._migrations: list[str] = []
+        self._mirrors: list[Mirror[Any]] = []
+        self._answers: list[tuple[type[Command], Callable[[Any], Awaitable[Frozen]]]] = []
+        self._consumers: list[EventConsumer] = []
+        self._backgrounds: list[tuple[str, Async]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._on_start: list[Async] = []
+        self._on_stop: list[Async] = []
+        self._ready_checks: dict[str, Callable[[], str | None]] = {}
+        self._started_at = time.monotonic()
+        self._state = "not started"
+        self.http = HttpServer(
+            health_app(self.about, self.unready, self.metrics), settings.health_host, settings.health_port
+        )
+
+    # --- wiring -----------------------------------------------------------------------------------
+
+    def migrations(self, package: str) -> None:
+        """Run ``package``'s ``migrations/*.sql`` at start."""
+        self._migrations.append(package)
+
+    def connection(self, name: str, creds_file: Path | None) -> NatsConnection:
+        """A further NATS connection, as another user (for a service that stands in both accounts)."""
+        connection = NatsConnection(self.settings.nats_url, creds_file, name, self.log)
+        self._connections.append(connection)
+        return connection
+
+    def consume(
+        self,
+        name: str,
+        handler: Handler,
+        *,
+        max_batch: int = 128,
+        concurrency: int = 1,
+        max_tries: int = 8,
+        linger_s: float = 0.0,
+    ) -> EventConsumer:
+        """Feed verified events of the topology's consumer ``name`` to ``handler``."""
+        return self._consume(
+            name,
+            handler,
+            None,
+            True,
+            max_batch=max_batch,
+            concurrency=concurrency,
+            max_tries=max_tries,
+            linger_s=linger_s,
+        )
+
+    def consume_raw(
+        self,
+        name: str,
+        handler: RawHandler,
+        *,
+        connection: NatsConnection | None = None,
+        max_batch: int = 128,
+        concurrency: int = 1,
+        max_tries: int = 8,
+    ) -> EventConsumer:
+        """Feed messages as they arrived; ``connection`` where the stream is in another account.
+
+        In account CORE they carry the stream's incarnation (``epoch``); reading that takes a permission of its own.
+        """
+        return self._consume(
+            name,
+            handler,
+            connection,
+            False,
+            max_batch=max_batch,
+            concurrency=concurrency,
+            max_tries=max_tries,
+        )
+
+    def _consume(
+        self, name: str, handler: Any, connection: NatsConnection | None, verify: bool, **options: Any
+    ) -> EventConsumer:
+        built = EventConsumer(
+            consumer(name),
+            connection or self.bus.connection,
+            self.bus,
+            self.trust,
+            handler,
+            self._consumer_metrics,
+            self.log,
+            verify=verify,
+            **options,
+        )
+        self._consumers.append(built)
+        return built
+
+    def answer(self, kind: type[C], handler: Callable[[C], Awaitable[Frozen]]) -> None:
+        """Answer a command."""
+        self._answers.append((kind, handler))
+
+    def mirror(self, bucket: Bucket) -> Mirror[Any]:
+        """Follow a bucket."""
+        mirror: Mirror[Any] = Mirror(bucket, bucket.model, self.bus.connection, self.trust, self.log)
+        self._mirrors.append(mirror)
+        return mirror
+
+    def projector(self, bucket: Bucket) -> Projector:
+        """Write the bucket that this service owns."""
+        return Projector(bucket, self.bus.connection, self.key)
+
+    def on_start(self, action: Async) -> None:
+        """After migrations and mirrors, before anything is answered or consumed."""
+        self._on_start.append(action)
+
+    def on_stop(self, action: Async) -> None:
+        """After consumers ended, before connections close; last added runs first."""
+        self._on_stop.append(action)
+
+    def background(self, loop: Async, name: str) -> None:
+        """Run ``loop`` for as long as the service lives; if it raises, again after a pause."""
+        self._backgrounds.append((name, loop))
+
+    def ready_check(self, name: str, check: Callable[[], str | None]) -> None:
+        """A further condition for readiness: returns the reason it is not met, or None."""
+        self._ready_checks[name] = check
+
+    def health_routes(self) -> list[Route]:
+        """The health and metrics pages, for a service that puts them into an application of its own."""
+        return health_routes(self.about, self.unready, self.metrics)
+
+    def serve(self, app: Any, host: str, port: int) -> None:
+        """Serve an application of the service's own instead of the bare health pages."""
+        self.http = HttpServer(app, host, port)
+
+    # --- health -----------------------------------------------------------------------------------
+
+    def about(self) -> dict[str, Any]:
+        """Name, version and uptime in seconds."""
+        return {
+            "service": self.name,
+            "version": _version(self.name),
+            "uptime_s": round(time.monotonic() - self._started_at, 1),
+        }
+
+    def unready(self) -> list[str]:
+        """Why the service cannot work now; empty when it can."""
+        reasons = [] if self._state == "running" else [self._state]
+        if self._state == "running":
+            reasons += [
+                f"nats-server does not answer {c.name} ({c.last_error or 'disconnected'})"
+                for c in self._connections
+                if not c.connected
+            ]
+        reasons += [f"{name}: {reason}" for name, check in self._ready_checks.items() if (reason := check())]
+        return reasons
+
+    # --- life -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything; returns when the service works. Raises what waiting will not mend."""
+        self._started_at = time.monotonic()
+        await self.http.start()
+        await self._wait_for("PostgreSQL", self._open_database)
+        for package in self._migrations:
+            await self.db.migrate(package)
+        for connection in self._connections:
+            await self._wait_for("nats-server", connection.open)
+        self._state = "reading projections"
+        await asyncio.gather(*(mirror.start() for mirror in self._mirrors))
+        self._state = "starting"
+        for action in self._on_start:
+            await action()
+        for kind, handler in self._answers:
+            await self.bus.answer(kind, handler)
+        for each in self._consumers:
+            await each.start()
+        self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in self._backgrounds]
+        self._state = "running"
+        self.log.info("running", health_port=self.http.port)
+
+    async def stop(self) -> None:
+        """Stop in the reverse order; what was begun may finish within the grace period."""
+        self._state = "stopping"
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*(each.stop(self.settings.shutdown_grace_s) for each in self._consumers))
+        for action in reversed(self._on_stop):
+            await action()
+        for mirror in self._mirrors:
+            await mirror.stop()
+        for connection in self._connections:
+            await connection.close()
+        await self.db.close()
+        await self.http.stop()
+        self._state = "stopped"
+
+    async def _open_database(self) -> None:
+        try:
+            await self.db.open()
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.CannotConnectNowError,
+            asyncpg.ConnectionDoesNotExistError,
+        ) as error:
+            raise Unavailable(str(error) or type(error).__name__) from None
+        except asyncpg.PostgresError as error:
+            raise CountersignError(f"PostgreSQL refuses {self.name}: {error}") from None
+
+    async def _wait_for(self, what: str, action: Async) -> None:
+        pause = 0.05
+        while True:
+            try:
+                return await action()
+            except Unavailable as error:
+                self._state = f"waiting for {what}: {error.detail}"
+                self.log.warning("waiting", what=what, reason=error.detail)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0)
+
+    async def _supervise(self, name: str, loop: Async) -> None:
+        pause = 0.1
+        while True:
+            began = time.monotonic()
+            try:
+                await loop()
+                return
+            except Exception as error:
+                self._background_failures.labels(name).inc()
+                self.log.warning(
+                    "background loop failed; again soon", loop=name, error=str(error) or repr(error)
+                )
+            if time.monotonic() - began > 30:
+                pause = 0.1
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise CountersignError(
+            f"cannot read the {what} at {path}: {error.strerror}; `countersign bootstrap` writes it"
+        ) from None
+
+
+def _version(name: str) -> str:
+    try:
+        return version(f"countersign-{name}")
+    except PackageNotFoundError:
+        return "unknown"

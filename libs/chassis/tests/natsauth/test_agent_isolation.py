@@ -1,0 +1,330 @@
+"""What an agent can and cannot do on a real server, with the credentials the registry mints.
+
+Where the server lets through what one would not expect, a test shows it, since others have to reckon with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import nats.errors
+import nats.js.errors
+import pytest
+
+from countersign_chassis.natsauth import KeyPair, Permissions, claims, creds_file
+
+if TYPE_CHECKING:
+    from conftest import Connect, Connection, Deployment
+
+OWN = ("actions", "call", "get", "cancel", "heartbeat", "logs", "metrics")
+REFUSED_HEADERS: dict[str, dict[str, str]] = {
+    "schedule": {"Nats-Schedule": "@at 2099-01-01T00:00:00Z", "Nats-Schedule-Target": "agents.beta.actions"},
+    "repeated schedule": {"Nats-Schedule": "@every 1s", "Nats-Schedule-Target": "agents.beta.actions"},
+    "purge of a schedule": {"Nats-Schedule-Next": "purge", "Nats-Scheduler": "agents.beta.actions"},
+    "rollup of the subject": {"Nats-Rollup": "sub"},
+    "rollup of the stream": {"Nats-Rollup": "all"},
+    "time to live": {"Nats-TTL": "1s"},
+    "counter": {"Nats-Incr": "+1"},
+    "batch": {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"},
+}
+
+
+async def messages_in(admin: Connection) -> int:
+    return (await admin.client.jetstream().stream_info("INGRESS")).state.messages
+
+
+@pytest.mark.parametrize("verb", OWN)
+async def test_an_agent_publishes_under_its_own_id(connect: Connect, verb: str) -> None:
+    gateway = await connect.user("AGENTS", "gateway")
+    heard = await gateway.subscribe("agents.>")
+    agent = await connect.agent("alpha")
+    await agent.publish(f"agents.alpha.{verb}", b"mine")
+    message = await heard.next_msg(timeout=5)
+    assert (message.subject, message.data) == (f"agents.alpha.{verb}", b"mine")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        *(f"agents.beta.{verb}" for verb in OWN),
+        "agents.alpha.results.r1",
+        "agents.alpha.control.stop",
+        "agents.alpha",
+        "agents.alpha.actions.more",
+        "agents.alphabet.actions",
+        "actions.requested.alpha",
+        "_INBOX.alpha.1",
+        "$JS.API.INFO",
+        "$JS.API.STREAM.DELETE.INGRESS",
+        "$JS.ACK.INGRESS.gateway.1.1.1.1.0",
+        "$KV.agents.alpha",
+        "$SYS.REQ.CLAIMS.UPDATE",
+        "$SYS.REQ.USER.INFO",
+    ],
+)
+async def test_an_agent_publishes_nowhere_else(connect: Connect, subject: str) -> None:
+    gateway = await connect.user("AGENTS", "gateway")
+    heard = await gateway.subscribe("agents.>")
+    agent = await connect.agent("alpha")
+    await agent.publish(subject, b"forged")
+    assert f'permissions violation for publish to "{subject.lower()}"' in await agent.refusal()
+    await agent.publish("agents.alpha.logs", b"after it")
+    assert (await heard.next_msg(timeout=5)).data == b"after it"
+
+
+@pytest.mark.parametrize("subject", ["agents.alpha.results.>", "agents.alpha.control.>", "_INBOX.alpha.>"])
+async def test_an_agent_hears_its_own_results(connect: Connect, subject: str) -> None:
+    gateway = await connect.user("AGENTS", "gateway")
+    agent = await connect.agent("alpha")
+    heard = await agent.subscribe(subject)
+    await gateway.publish(subject.replace(">", "r1"), b"for you")
+    assert (await heard.next_msg(timeout=5)).data == b"for you"
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        ">",
+        "*.*.results.>",
+        "agents.*.results.>",
+        "agents.beta.results.>",
+        "agents.beta.results.r1",
+        "agents.beta.control.>",
+        "agents.alpha.actions",
+        "_INBOX.>",
+        "_INBOX.beta.>",
+        "actions.>",
+        "$JS.>",
+        "$SYS.>",
+    ],
+)
+async def test_an_agent_hears_nothing_else(connect: Connect, subject: str) -> None:
+    agent = await connect.agent("alpha")
+    await agent.subscribe(subject)
+    assert f'permissions violation for subscription to "{subject.lower()}"' in await agent.refusal()
+
+
+async def test_what_is_said_in_core_is_not_heard_in_agents_and_the_other_way_round(connect: Connect) -> None:
+    inside, outside = await connect.user("CORE", "inside"), await connect.user("AGENTS", "outside")
+    heard_inside, heard_outside = await inside.subscribe("a.>"), await outside.subscribe("a.>")
+    await outside.publish("a.b", b"from AGENTS")
+    await inside.publish("a.b", b"from CORE")
+    assert (await heard_inside.next_msg(timeout=5)).data == b"from CORE"
+    assert (await heard_outside.next_msg(timeout=5)).data == b"from AGENTS"
+    assert heard_inside.pending_msgs == heard_outside.pending_msgs == 0
+
+
+async def test_a_publish_to_the_stream_is_acknowledged_though_its_api_is_out_of_reach(
+    connect: Connect, ingress: Connection
+) -> None:
+    agent = await connect.agent("alpha")
+    ack = await agent.client.jetstream().publish("agents.alpha.actions", b"an action")
+    assert ack.stream == "INGRESS"
+    with pytest.raises(nats.errors.TimeoutError):
+        await agent.client.request("$JS.API.STREAM.INFO.INGRESS", timeout=0.2)
+    assert 'publish to "$js.api.stream.info.ingress"' in await agent.refusal()
+
+
+@pytest.mark.parametrize("headers", REFUSED_HEADERS.values(), ids=REFUSED_HEADERS.keys())
+async def test_a_header_that_would_touch_other_messages_is_refused_by_the_stream(
+    connect: Connect, ingress: Connection, headers: dict[str, str]
+) -> None:
+    agent = await connect.agent("alpha")
+    await agent.client.jetstream().publish("agents.alpha.actions", b"kept")
+    with pytest.raises(nats.js.errors.APIError):
+        await agent.client.jetstream().publish("agents.alpha.actions", b"refused", headers=headers)
+    assert await messages_in(ingress) == 1
+
+
+async def test_a_trace_may_not_be_sent_to_another_agent(connect: Connect, ingress: Connection) -> None:
+    agent = await connect.agent("alpha")
+    headers = {"Nats-Trace-Dest": "agents.beta.actions"}
+    await agent.publish("agents.alpha.actions", b"traced", headers=headers)
+    assert 'publish to "agents.beta.actions"' in await agent.refusal()
+    assert await messages_in(ingress) == 0
+
+
+async def test_a_puback_reaches_another_agents_results_when_the_sender_names_them_as_reply(
+    connect: Connect, ingress: Connection
+) -> None:
+    """So a result counts only if it is signed."""
+    alpha, beta = await connect.agent("alpha"), await connect.agent("beta")
+    results = await beta.subscribe("agents.beta.results.>")
+    await alpha.publish("agents.alpha.actions", b"an action", reply="agents.beta.results.r1")
+    planted = await results.next_msg(timeout=5)
+    assert json.loads(planted.data) == {"stream": "INGRESS", "seq": 1}
+    assert planted.headers is None
+
+
+async def test_a_puback_lands_in_the_stream_as_another_agents_action_when_named_as_reply(
+    connect: Connect, ingress: Connection
+) -> None:
+    """So what looks like a PubAck is no action, and no fault of the agent whose subject it came on."""
+    alpha = await connect.agent("alpha")
+    await alpha.publish("agents.alpha.actions", b"an action", reply="agents.beta.actions")
+    consumer = await ingress.client.jetstream().pull_subscribe("agents.*.actions", durable="gateway")
+    async with asyncio.timeout(5):
+        stored = [message for _ in range(2) for message in await consumer.fetch(1, timeout=5)]
+    assert [(message.subject, message.data) for message in stored] == [
+        ("agents.alpha.actions", b"an action"),
+        ("agents.beta.actions", b'{"stream":"INGRESS","seq":1}'),
+    ]
+
+
+@pytest.mark.parametrize("reply", ["$JS.API.STREAM.PURGE.INGRESS", "$JS.API.STREAM.DELETE.INGRESS"])
+async def test_a_puback_sent_to_the_jetstream_api_does_nothing(
+    connect: Connect, ingress: Connection, reply: str
+) -> None:
+    alpha = await connect.agent("alpha")
+    for _ in range(3):
+        await alpha.client.jetstream().publish("agents.alpha.actions", b"kept")
+    await alpha.publish("agents.alpha.actions", b"kept too", reply=reply)
+    assert await messages_in(ingress) == 4
+
+
+@pytest.mark.parametrize("reply", ["$JS.ACK.INGRESS.gateway.1.1.1.1.0", "_R_.1", "_GR_.a.b.c"])
+async def test_a_reply_subject_of_the_server_itself_is_refused(connect: Connect, reply: str) -> None:
+    alpha = await connect.agent("alpha")
+    await alpha.publish("agents.alpha.logs", b"acknowledged by me", reply=reply)
+    assert f'publish with reply of "{reply.lower()}"' in await alpha.refusal()
+
+
+async def answering(connect: Connect, permissions: Permissions, answer: bytes) -> Connection:
+    """A service that answers agents' calls without a look at their reply subject."""
+    service = await connect.user("AGENTS", "answering", permissions)
+
+    async def respond(message: Any) -> None:
+        await message.respond(answer)
+
+    await service.client.subscribe("agents.*.call", cb=respond)
+    await service.client.flush()
+    return service
+
+
+async def test_who_may_answer_any_reply_subject_deletes_a_stream_for_an_agent(
+    connect: Connect, ingress: Connection
+) -> None:
+    """`responses` lets an answer go where the asker says, over every deny: not for those whom agents call."""
+    denied = Permissions((), ("agents.*.call",), publish_deny=("$JS.>",), responses=1)
+    await answering(connect, denied, answer=b"")
+    deletions = await ingress.subscribe("$JS.EVENT.ADVISORY.STREAM.DELETED.INGRESS")
+    alpha = await connect.agent("alpha")
+    await alpha.publish("agents.alpha.call", b"a call", reply="$JS.API.STREAM.DELETE.INGRESS")
+    await deletions.next_msg(timeout=5)
+    assert not await stream_exists(ingress)
+
+
+async def test_who_may_answer_inboxes_only_is_stopped_by_the_server(
+    connect: Connect, ingress: Connection
+) -> None:
+    service = await answering(connect, Permissions(("_INBOX.*.>",), ("agents.*.call",)), answer=b"")
+    alpha = await connect.agent("alpha")
+    for reply in ("$JS.API.STREAM.DELETE.INGRESS", "agents.beta.results.r1"):
+        await alpha.publish("agents.alpha.call", b"a call", reply=reply)
+        assert f'publish to "{reply.lower()}"' in await service.refusal()
+    assert await stream_exists(ingress)
+    assert (await alpha.client.request("agents.alpha.call", b"a call", timeout=5)).data == b""
+
+
+async def stream_exists(admin: Connection) -> bool:
+    answer = await admin.client.request("$JS.API.STREAM.INFO.INGRESS", timeout=5)
+    return "error" not in json.loads(answer.data)
+
+
+async def test_jetstream_is_where_the_accounts_limits_say_so(
+    connect: Connect, deployment: Deployment
+) -> None:
+    for account in ("AGENTS", "CORE"):
+        info = await (await connect.user(account, "service")).client.jetstream().account_info()
+        assert info.limits.max_storage == 64 * 1024 * 1024
+        assert info.limits.max_memory == 0
+    system = await connect.user("SYS", "service")
+    with pytest.raises(nats.js.errors.APIError):
+        await system.client.jetstream().account_info()
+
+
+async def test_a_stream_beyond_the_accounts_limits_is_refused(connect: Connect) -> None:
+    core = (await connect.user("CORE", "service")).client.jetstream()
+    for beyond in ({"max_bytes": 64 * 1024 * 1024 + 1}, {"storage": "memory", "max_bytes": 1}):
+        with pytest.raises(nats.js.errors.APIError, match=r"resources|limits|exceeded"):
+            await core.add_stream(name="TOO_BIG", subjects=["big"], **beyond)
+
+
+# What the holder of the scoped key can mint
+
+
+async def rejected(connect: Connect, jwt: str, user: KeyPair) -> None:
+    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+        await connect(jwt, user)
+
+
+async def test_permissions_of_its_own_signed_by_the_scoped_key_are_refused(
+    connect: Connect, deployment: Deployment
+) -> None:
+    for permissions in (Permissions((">",), (">",)), Permissions((), ())):
+        user = KeyPair.generate("user")
+        await rejected(connect, deployment.agent_jwt("alpha", user, permissions=permissions), user)
+
+
+async def test_the_scoped_key_opens_no_other_account(connect: Connect, deployment: Deployment) -> None:
+    for account in ("CORE", "SYS"):
+        user = KeyPair.generate("user")
+        await rejected(
+            connect, deployment.agent_jwt("alpha", user, account_public=deployment.public(account)), user
+        )
+
+
+async def test_the_scoped_key_can_be_every_agent_at_once_but_not_more(
+    connect: Connect, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server puts even a wildcard into the template. `user_jwt` does not, but whoever stole the key."""
+    monkeypatch.setattr(claims, "_NAME", re.compile(".*"))
+    everyone = await connect.agent("*")
+    await everyone.publish("agents.beta.actions", b"as beta")
+    await everyone.subscribe("agents.*.results.>")
+    await everyone.publish("actions.requested.beta", b"more")
+    assert 'publish to "actions.requested.beta"' in await everyone.refusal()
+    for name in (">", "*.*", "beta.actions", "a b", ""):
+        other = await connect.agent(name)
+        await other.publish("agents.beta.actions", b"as beta")
+        assert 'publish to "agents.beta.actions"' in await other.refusal()
+
+
+async def test_a_jwt_without_permissions_by_a_plain_key_is_of_no_use(
+    connect: Connect, deployment: Deployment
+) -> None:
+    user = KeyPair.generate("user")
+    jwt = deployment.agent_jwt("alpha", user, issuer=deployment.signing["AGENTS"])
+    with contextlib.suppress(nats.errors.Error):  # the refusal may come while the client still connects
+        await (await connect(jwt, user)).dropped()
+    refusals = [line for line in deployment.log().splitlines() if user.public in line]
+    assert "maximum subscriptions exceeded" in refusals[-1]
+
+
+async def test_only_an_accounts_signing_keys_issue_its_users(
+    connect: Connect, deployment: Deployment
+) -> None:
+    for issuer in (deployment.accounts["AGENTS"], deployment.signing["CORE"], KeyPair.generate("account")):
+        user = KeyPair.generate("user")
+        jwt = deployment.agent_jwt("alpha", user, issuer=issuer, permissions=Permissions((">",), (">",)))
+        await rejected(connect, jwt, user)
+
+
+async def test_a_tampered_user_jwt_is_refused(connect: Connect, deployment: Deployment) -> None:
+    user = KeyPair.generate("user")
+    header, payload, signature = deployment.agent_jwt("alpha", user).split(".")
+    other_payload = deployment.agent_jwt("beta", user).split(".")[1]
+    await rejected(connect, f"{header}.{other_payload}.{signature}", user)
+    changed = signature[:10] + ("A" if signature[10] != "A" else "B") + signature[11:]
+    await rejected(connect, f"{header}.{payload}.{changed}", user)
+
+
+async def test_a_jwt_without_its_seed_is_refused(connect: Connect, deployment: Deployment) -> None:
+    user, thief = KeyPair.generate("user"), KeyPair.generate("user")
+    stolen = creds_file(deployment.agent_jwt("alpha", user), user.seed).replace(user.seed, thief.seed)
+    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+        await connect.with_credentials(stolen)
