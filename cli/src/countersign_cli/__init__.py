@@ -1,0 +1,1 @@
+"""The `countersign` command: run, operate and verify a system; the embedded runner."""

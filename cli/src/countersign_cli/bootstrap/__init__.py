@@ -1,0 +1,12 @@
+"""The one step that makes a deployment: keys, users, trust bundle, server configuration, topology, database roles.
+
+Running it again changes nothing that exists; it adds what a newer version needs.
+"""
+
+from .bus import apply_topology
+from .database import prepare_database
+from .layout import Layout
+from .material import Material, prepare_material
+from .services import service_settings
+
+__all__ = ["Layout", "Material", "apply_topology", "prepare_database", "prepare_material", "service_settings"]

@@ -1,0 +1,120 @@
+"""Apply the topology: streams, consumers and buckets as contracts say, created or updated, never deleted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nats
+import orjson
+from nats.aio.client import Client
+
+from countersign_contracts import subjects, topology
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.projection import BUCKETS
+
+from .layout import Layout
+
+_SECOND = 1_000_000_000
+
+
+async def apply_topology(url: str, layout: Layout) -> None:
+    """Create what is missing and update what differs; raises :class:`CountersignError` with the server's reason."""
+    for account in ("AGENTS", "CORE"):
+        client = await nats.connect(
+            url,
+            user_credentials=str(layout.creds(f"bootstrap-{account.lower()}")),
+            inbox_prefix=subjects.inbox("bootstrap"),
+            connect_timeout=5,
+            allow_reconnect=False,
+        )
+        try:
+            for stream in topology.STREAMS:
+                if stream.account == account:
+                    await _stream(client, stream_config(stream))
+                    for consumer in topology.CONSUMERS:
+                        if consumer.stream == stream.name:
+                            await _consumer(client, consumer)
+            if account == "CORE":
+                for bucket in BUCKETS:
+                    await _stream(client, bucket_config(bucket.name))
+        finally:
+            await client.close()
+
+
+def stream_config(stream: topology.Stream, replicas: int = 1) -> dict[str, Any]:
+    """The server's configuration of a stream. Nothing may be deleted from what the ledger is made of."""
+    record = stream.account == "CORE" and stream.name != "DEADLETTER"
+    return {
+        "name": stream.name,
+        "subjects": list(stream.subjects),
+        "retention": stream.retention,
+        "storage": "file",
+        "discard": "new" if stream.retention == "workqueue" else "old",
+        "max_age": stream.max_age_s * _SECOND,
+        "max_bytes": stream.max_bytes,
+        "max_msg_size": stream.max_msg_bytes,
+        "duplicate_window": stream.duplicate_window_s * _SECOND,
+        "num_replicas": replicas,
+        "deny_delete": record,
+        "deny_purge": record,
+        "allow_rollup_hdrs": False,
+        "allow_direct": False,
+    }
+
+
+def bucket_config(name: str, replicas: int = 1) -> dict[str, Any]:
+    """The server's configuration of a key-value bucket (ADR-8), without purge by rollup."""
+    return {
+        "name": f"KV_{name}",
+        "subjects": [f"$KV.{name}.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "max_bytes": 256 * topology.MIB,
+        "max_msg_size": topology.MAX_PAYLOAD_BYTES,
+        "duplicate_window": 120 * _SECOND,
+        "num_replicas": replicas,
+        "deny_delete": True,
+        "allow_rollup_hdrs": False,
+        "allow_direct": True,
+    }
+
+
+async def _stream(client: Client, config: dict[str, Any]) -> None:
+    name = config["name"]
+    found = await _api(client, f"STREAM.INFO.{name}", None, missing_ok=True)
+    if found is None:
+        await _api(client, f"STREAM.CREATE.{name}", config)
+    elif any(found["config"].get(key) != value for key, value in config.items() if value not in (False, None)):
+        await _api(client, f"STREAM.UPDATE.{name}", config)
+
+
+async def _consumer(client: Client, consumer: topology.Consumer) -> None:
+    config = {
+        "durable_name": consumer.name,
+        "name": consumer.name,
+        "filter_subjects": list(consumer.filters),
+        "ack_policy": "explicit",
+        "ack_wait": consumer.ack_wait_s * _SECOND,
+        "max_ack_pending": consumer.max_ack_pending,
+        "max_deliver": -1,
+        "max_waiting": 512,
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+    }
+    await _api(
+        client,
+        f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}",
+        {"stream_name": consumer.stream, "config": config, "action": ""},
+    )
+
+
+async def _api(client: Client, verb: str, body: Any, *, missing_ok: bool = False) -> dict[str, Any] | None:
+    reply = await client.request(f"$JS.API.{verb}", b"" if body is None else orjson.dumps(body), timeout=10)
+    answer: dict[str, Any] = orjson.loads(reply.data)
+    if error := answer.get("error"):
+        if missing_ok and error.get("code") == 404:
+            return None
+        raise CountersignError(f"nats-server refused {verb}: {error.get('description')}")
+    return answer

@@ -1,0 +1,70 @@
+"""Where everything lies in the data folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths below one data folder. Folders with secrets have mode 0700, files 0600."""
+
+    root: Path
+
+    @property
+    def admin_token(self) -> Path:
+        """The administrator's bearer token."""
+        return self.root / "admin.token"
+
+    @property
+    def trust(self) -> Path:
+        """The trust bundle: public, and what a verifier needs."""
+        return self.root / "trust.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The ledger's signed checkpoints, outside the database."""
+        return self.root / "checkpoints.jsonl"
+
+    @property
+    def secrets(self) -> Path:
+        """Connector secrets, a file each; only the executor reads them."""
+        return self.root / "secrets"
+
+    @property
+    def postgres_passwords(self) -> Path:
+        """The roles' passwords."""
+        return self.root / "keys" / "postgres.json"
+
+    @property
+    def nats(self) -> Path:
+        """nats-server's folder."""
+        return self.root / "nats"
+
+    @property
+    def nats_config(self) -> Path:
+        """nats-server's configuration."""
+        return self.nats / "server.conf"
+
+    @property
+    def agents_account(self) -> Path:
+        """The JWT of account AGENTS as bootstrap made it, before revocations."""
+        return self.nats / "agents-account.jwt"
+
+    def signing_key(self, service: str) -> Path:
+        """A service's event signing key."""
+        return self.root / "keys" / f"{service}.json"
+
+    def seed(self, name: str) -> Path:
+        """A NATS seed: `operator` (may go offline), `operator-signing`, `agents-signing` and so on."""
+        return self.root / "keys" / f"nats-{name}.seed"
+
+    def creds(self, user: str) -> Path:
+        """A NATS user's credentials file."""
+        return self.root / "keys" / f"{user}.creds"
+
+    def make(self) -> None:
+        """Create the folders."""
+        for folder in (self.root, self.root / "keys", self.secrets, self.nats):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)

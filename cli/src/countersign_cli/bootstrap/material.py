@@ -1,0 +1,198 @@
+"""Keys and identities: the operator, its accounts, a least-privilege user and a signing key for each service."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from countersign_chassis.natsauth import (
+    AccountLimits,
+    ConnectionLimits,
+    JetStreamLimits,
+    KeyKind,
+    KeyPair,
+    Permissions,
+    ScopedKey,
+    account_jwt,
+    account_push_permissions,
+    creds_file,
+    operator_jwt,
+    server_config,
+    user_jwt,
+)
+from countersign_contracts import subjects, topology
+from countersign_contracts.event import SERVICES
+from countersign_contracts.ids import new_id
+from countersign_ledger import SigningKey, TrustBundle, TrustedKey
+
+from ..embedded.datadir import write_secret
+from .layout import Layout
+
+#: Upper bounds, not reservations of real space; the streams of the topology fit below them.
+CORE_DISK_BYTES = 12 * 1024**3
+AGENTS_DISK_BYTES = 4 * 1024**3
+#: An agent's connection: few subscriptions, messages no larger than an action may be.
+AGENT_LIMITS = ConnectionLimits(subscriptions=32, payload_bytes=256 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What bootstrap made or found."""
+
+    layout: Layout
+    deployment: str
+    postgres_passwords: dict[str, str]
+
+
+def prepare_material(
+    layout: Layout,
+    *,
+    nats_host: str,
+    nats_port: int,
+    monitor_port: int | None = None,
+    ports_file_dir: Path | None = None,
+) -> Material:
+    """Make what is missing, then write the trust bundle and nats-server's configuration anew."""
+    layout.make()
+    at = int(time.time())
+    operator = _pair(layout, "operator", "operator")
+    operator_signing = _pair(layout, "operator-signing", "operator")
+    system = _pair(layout, "system", "account")
+    core = _pair(layout, "core", "account")
+    agents = _pair(layout, "agents", "account")
+    core_signing = _pair(layout, "core-signing", "account")
+    agents_service_signing = _pair(layout, "agents-service-signing", "account")
+    agents_signing = _pair(layout, "agents-signing", "account")
+    system_signing = _pair(layout, "system-signing", "account")
+
+    accounts = {
+        system.public: account_jwt(
+            "SYS", system.public, operator_signing, issued_at=at, signing_keys=[system_signing.public]
+        ),
+        core.public: account_jwt(
+            "CORE",
+            core.public,
+            operator_signing,
+            issued_at=at,
+            signing_keys=[core_signing.public],
+            jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES),
+        ),
+        agents.public: _agents_account(layout, agents, operator_signing, agents_service_signing, agents_signing, at),
+    }
+    _users(layout, core_signing, core.public, agents_service_signing, agents.public, at)
+    _user(
+        layout,
+        "registry-system",
+        "registry",
+        system_signing,
+        system.public,
+        account_push_permissions(agents.public, subjects.inbox("registry")),
+        at,
+    )
+    config = server_config(
+        server_name="countersign",
+        operator=operator_jwt(
+            operator, signing_keys=[operator_signing.public], system_account=system.public, issued_at=at
+        ),
+        system_account=system.public,
+        accounts=accounts,
+        jetstream_dir=layout.nats / "jetstream",
+        resolver_dir=layout.nats / "resolver",
+        host=nats_host,
+        port=nats_port,
+        monitor_port=monitor_port,
+        ports_file_dir=ports_file_dir,
+        jetstream_disk_bytes=CORE_DISK_BYTES + AGENTS_DISK_BYTES,
+    )
+    write_secret(layout.nats_config, config)
+    deployment = _trust(layout)
+    if not layout.admin_token.exists():
+        write_secret(layout.admin_token, f"csp_{secrets.token_urlsafe(32)}\n")
+    return Material(layout, deployment, _passwords(layout))
+
+
+def _pair(layout: Layout, name: str, kind: KeyKind) -> KeyPair:
+    path = layout.seed(name)
+    if not path.exists():
+        write_secret(path, KeyPair.generate(kind).seed + "\n")
+    return KeyPair.from_seed(path.read_text().strip())
+
+
+def _agents_account(
+    layout: Layout, agents: KeyPair, signer: KeyPair, service_signing: KeyPair, agents_signing: KeyPair, at: int
+) -> str:
+    """Agents' users come from a scoped key: its template is all they may do, whatever their JWT says."""
+    name = "{{name()}}"
+    template = Permissions(
+        publish=tuple(subjects.agent(name, verb) for verb in subjects.AGENT_PUBLISHES),
+        subscribe=(
+            *(f"{subjects.agent(name, verb)}.>" for verb in subjects.AGENT_HEARS),
+            f"{subjects.inbox(name)}.>",
+        ),
+    )
+    if not layout.agents_account.exists():
+        jwt = account_jwt(
+            "AGENTS",
+            agents.public,
+            signer,
+            issued_at=at,
+            signing_keys=[service_signing.public],
+            scoped_keys=[ScopedKey(agents_signing.public, "agent", template, AGENT_LIMITS)],
+            jetstream=JetStreamLimits(disk_bytes=AGENTS_DISK_BYTES),
+            limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
+        )
+        write_secret(layout.agents_account, jwt + "\n")
+    return layout.agents_account.read_text().strip()
+
+
+def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: KeyPair, agents: str, at: int) -> None:
+    for service in SERVICES:
+        _user(layout, f"{service}-core", service, core_signing, core, _permissions(topology.core_access(service)), at)
+        if access := topology.agents_access(service):
+            _user(layout, f"{service}-agents", service, agents_signing, agents, _permissions(access), at)
+    administers = Permissions(publish=("$JS.API.>",), subscribe=(f"{subjects.inbox('bootstrap')}.>",))
+    _user(layout, "bootstrap-core", "bootstrap", core_signing, core, administers, at)
+    _user(layout, "bootstrap-agents", "bootstrap", agents_signing, agents, administers, at)
+
+
+def _permissions(access: topology.Access) -> Permissions:
+    return Permissions(publish=access.publish, subscribe=access.subscribe, responses=access.responses)
+
+
+def _user(
+    layout: Layout, file: str, name: str, signer: KeyPair, account: str, permissions: Permissions, at: int
+) -> None:
+    """The user keeps its key; its permissions are written anew, since a newer version may need others."""
+    pair = _pair(layout, f"user-{file}", "user")
+    jwt = user_jwt(name, pair.public, signer, account, permissions, issued_at=at)
+    write_secret(layout.creds(file), creds_file(jwt, pair.seed))
+
+
+def _trust(layout: Layout) -> str:
+    deployment = new_id()
+    if layout.trust.exists():
+        deployment = TrustBundle.from_json(layout.trust.read_text()).deployment
+    keys = {}
+    for service in SERVICES:
+        path = layout.signing_key(service)
+        if not path.exists():
+            write_secret(path, SigningKey.generate(service).to_json())
+        key = SigningKey.from_json(path.read_text())
+        keys[key.kid] = TrustedKey(key.kid, service, key.public_bytes, topology.emits(service))
+    bundle = TrustBundle(deployment, keys)
+    write_secret(layout.trust, bundle.to_json())
+    layout.trust.chmod(0o644)
+    return deployment
+
+
+def _passwords(layout: Layout) -> dict[str, str]:
+    known: dict[str, str] = {}
+    if layout.postgres_passwords.exists():
+        known = json.loads(layout.postgres_passwords.read_text())
+    for role in ("postgres", *SERVICES):
+        known.setdefault(role, secrets.token_urlsafe(24))
+    write_secret(layout.postgres_passwords, json.dumps(known, indent=1))
+    return known

@@ -1,0 +1,33 @@
+"""The settings of each service in a deployment on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .layout import Layout
+
+
+def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_dsn: str) -> dict[str, Any]:
+    """Keyword arguments for the service's ``Settings``: where things are, and which secrets are its own."""
+    settings: dict[str, Any] = {
+        "nats_url": nats_url,
+        "nats_core_creds_file": layout.creds(f"{service}-core"),
+        "postgres_dsn": postgres_dsn,
+        "signing_key_file": layout.signing_key(service),
+        "trust_file": layout.trust,
+    }
+    own: dict[str, dict[str, Path]] = {
+        "gateway": {"nats_agents_creds_file": layout.creds("gateway-agents")},
+        "executor": {"secrets_folder": layout.secrets},
+        "audit": {"checkpoint_file": layout.checkpoints},
+        "registry": {
+            "nats_agents_creds_file": layout.creds("registry-agents"),
+            "nats_system_creds_file": layout.creds("registry-system"),
+            "agents_account_file": layout.agents_account,
+            "operator_signing_seed_file": layout.seed("operator-signing"),
+            "agents_signing_seed_file": layout.seed("agents-signing"),
+            "admin_token_file": layout.admin_token,
+        },
+    }
+    return settings | own.get(service, {})

@@ -1,0 +1,33 @@
+"""Fixtures: ``postgres`` (one server a session) and ``stack`` (a fresh deployment a test)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from countersign_cli.embedded.postgres import EmbeddedPostgres
+
+from .stack import SUPERUSER_PASSWORD, Stack
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """One real PostgreSQL for the whole session; each stack gets its own database on it."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), None, SUPERUSER_PASSWORD)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest_asyncio.fixture
+async def stack(tmp_path: Path, postgres: EmbeddedPostgres) -> AsyncIterator[Stack]:
+    """A whole deployment without its services."""
+    stack = Stack(tmp_path / "data", postgres)
+    try:
+        await stack.start()
+        yield stack
+    finally:
+        await stack.stop()

@@ -1,0 +1,133 @@
+"""A whole deployment without its services: nats-server in operator mode, PostgreSQL, keys, topology, roles."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import nats
+from nats.aio.client import Client
+
+from countersign_chassis import Bus, Failpoints, Service
+from countersign_cli.bootstrap import (
+    Layout,
+    apply_topology,
+    prepare_database,
+    prepare_material,
+    service_settings,
+)
+from countersign_cli.bootstrap.database import DATABASE, role_of
+from countersign_cli.embedded.nats import EmbeddedNats
+from countersign_cli.embedded.postgres import EmbeddedPostgres
+from countersign_contracts import subjects
+from countersign_ledger import SigningKey, TrustBundle
+
+SUPERUSER_PASSWORD = "for-tests-only"
+
+
+class Stack:
+    """What a test stands on. ``folder`` is its data folder."""
+
+    def __init__(self, folder: Path, postgres: EmbeddedPostgres) -> None:
+        self.layout = Layout(folder)
+        self.postgres = postgres
+        self.nats = EmbeddedNats(self.layout.nats_config, self.layout.nats)
+        self._exit = AsyncExitStack()
+        self._passwords: dict[str, str] = {}
+
+    async def start(self) -> None:
+        """Everything up, nothing running on it."""
+        self.layout.make()
+        material = await asyncio.to_thread(
+            prepare_material, self.layout, nats_host="127.0.0.1", nats_port=-1, ports_file_dir=self.layout.nats
+        )
+        self._passwords = material.postgres_passwords
+        await asyncio.to_thread(self.nats.start)
+        superuser = self.postgres.dsn("postgres", SUPERUSER_PASSWORD, "postgres")
+        admin = await asyncpg.connect(superuser)
+        await admin.execute(f'DROP DATABASE IF EXISTS "{DATABASE}" WITH (FORCE)')
+        await admin.close()
+        await prepare_database(superuser, self.superuser_dsn(), self._passwords)
+        await apply_topology(self.nats_url, self.layout)
+
+    async def stop(self) -> None:
+        """Services and connections first, then the server."""
+        await self._exit.aclose()
+        await asyncio.to_thread(self.nats.stop)
+
+    @property
+    def nats_url(self) -> str:
+        """Where clients connect."""
+        url = self.nats.url()
+        assert url is not None
+        return url
+
+    def superuser_dsn(self) -> str:
+        """The product's database as superuser, for looking and for tampering."""
+        return self.postgres.dsn("postgres", SUPERUSER_PASSWORD, DATABASE)
+
+    def settings(self, service: str) -> dict[str, Any]:
+        """Keyword arguments for the service's ``Settings``."""
+        dsn = self.postgres.dsn(role_of(service), self._passwords[service], DATABASE)
+        return service_settings(service, self.layout, nats_url=self.nats_url, postgres_dsn=dsn)
+
+    def key(self, service: str) -> SigningKey:
+        """A service's signing key."""
+        return SigningKey.from_json(self.layout.signing_key(service).read_text())
+
+    def trust(self) -> TrustBundle:
+        """The trust bundle."""
+        return TrustBundle.from_json(self.layout.trust.read_text())
+
+    async def bus(self, service: str) -> Bus:
+        """A bus connected as that service in account CORE."""
+        bus = Bus(self.nats_url, self.layout.creds(f"{service}-core"), self.key(service), self.trust(), _Log(), service)
+        await bus.connection.open()
+        self._exit.push_async_callback(bus.connection.close)
+        return bus
+
+    async def client(self, user: str, creds: Path | None = None) -> Client:
+        """A plain NATS client, e.g. ``client("gateway-agents")`` or with an agent's own credentials file."""
+        name = user.split("-")[0] if creds is None else user
+        client = await nats.connect(
+            self.nats_url,
+            user_credentials=str(creds or self.layout.creds(user)),
+            inbox_prefix=subjects.inbox(name),
+            allow_reconnect=False,
+            error_cb=_quiet,
+        )
+        self._exit.push_async_callback(client.close)
+        return client
+
+    async def service(self, name: str, failpoints: Failpoints | None = None, **overrides: Any) -> Service:
+        """Build and start a service in this process; stopped with the stack."""
+        service = self.build(name, failpoints, **overrides)
+        self._exit.push_async_callback(service.stop)
+        async with asyncio.timeout(20):
+            await service.start()
+        return service
+
+    def build(self, name: str, failpoints: Failpoints | None = None, **overrides: Any) -> Service:
+        """Build a service without starting it."""
+        settings_class = importlib.import_module(f"countersign_{name}.settings").Settings
+        build: Callable[..., Service] = importlib.import_module(f"countersign_{name}.app").build
+        defaults: dict[str, Any] = {"log_level": "warning"} | ({"http_port": 0} if name == "gateway" else {})
+        settings = settings_class(**(self.settings(name) | defaults | overrides))
+        return build(settings, failpoints) if failpoints is not None else build(settings)
+
+
+async def _quiet(error: Exception) -> None:
+    logging.getLogger("countersign.tests").debug("nats: %s", error)
+
+
+class _Log:
+    """Takes log calls and keeps quiet."""
+
+    def __getattr__(self, _: str) -> Callable[..., Any]:
+        return lambda *_args, **_kwargs: self
