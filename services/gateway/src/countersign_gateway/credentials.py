@@ -1,0 +1,115 @@
+"""Who is calling: bearer credentials of agents and people, looked up by their SHA-256 in the registry's projections."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from countersign_chassis import Mirror
+from countersign_contracts.errors import CountersignError, Refused
+from countersign_contracts.fleet import AgentRecord, Credential, PersonRecord
+
+#: role -> what it may do. An agent has no role: it may only act for itself and read its own actions.
+PERMISSIONS: dict[str, frozenset[str]] = {
+    "admin": frozenset({"read", "vote", "stop", "fleet", "declare", "cancel", "reconcile", "people"}),
+    "operator": frozenset({"read", "stop", "fleet", "declare", "cancel", "reconcile"}),
+    "approver": frozenset({"read", "vote"}),
+    "reader": frozenset({"read"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentIdentity:
+    """An agent, authenticated."""
+
+    agent_id: str
+    credential_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonIdentity:
+    """A person, authenticated."""
+
+    name: str
+    roles: tuple[str, ...]
+
+    def may(self, permission: str) -> bool:
+        """Whether a role allows it."""
+        return any(permission in PERMISSIONS.get(role, frozenset()) for role in self.roles)
+
+
+Identity = AgentIdentity | PersonIdentity
+
+
+class Credentials:
+    """Finds the holder of a token. Tokens are random, so a dictionary by hash leaks nothing by its timing."""
+
+    def __init__(self, agents: Mirror[AgentRecord], people: Mirror[PersonRecord]) -> None:
+        self._agents: dict[str, tuple[str, Credential]] = {}
+        self._hashes: dict[str, set[str]] = {}
+        self._people: dict[str, PersonRecord] = {}
+        self._tokens: dict[str, str] = {}
+        agents.subscribe(self._agent)
+        people.subscribe(self._person)
+        self._mirror = agents
+
+    def _agent(self, _: str, record: AgentRecord) -> None:
+        for old in self._hashes.pop(record.agent_id, set()):
+            self._agents.pop(old, None)
+        if record.status == "revoked":
+            return
+        for credential in record.credentials:
+            if credential.kind == "http" and credential.sha256:
+                self._agents[credential.sha256] = (record.agent_id, credential)
+                self._hashes.setdefault(record.agent_id, set()).add(credential.sha256)
+
+    def _person(self, key: str, record: PersonRecord) -> None:
+        if old := self._tokens.pop(key, None):
+            self._people.pop(old, None)
+        if record.status == "active":
+            self._people[record.token_sha256] = record
+            self._tokens[key] = record.token_sha256
+
+    def identify(self, authorization: str | None, at: datetime) -> Identity:
+        """The holder of the ``Authorization: Bearer`` token; raises `unauthenticated` saying what to do."""
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise CountersignError(
+                "send `Authorization: Bearer <token>`; `countersign agents credentials <agent>` issues a token",
+                code="unauthenticated",
+            )
+        digest = hashlib.sha256(token.strip().encode()).hexdigest()
+        if person := self._people.get(digest):
+            return PersonIdentity(person.name, person.roles)
+        if found := self._agents.get(digest):
+            agent_id, credential = found
+            if credential.expires_at is not None and credential.expires_at <= at:
+                raise CountersignError(
+                    f"the credential {credential.credential_id} expired at {credential.expires_at:%Y-%m-%d %H:%M} UTC;"
+                    f" `countersign agents credentials {agent_id}` issues a new one",
+                    code="unauthenticated",
+                )
+            return AgentIdentity(agent_id, credential.credential_id)
+        raise CountersignError("the credential is not known, or was revoked", code="unauthenticated")
+
+    def knows_agent(self, agent_id: str) -> bool:
+        """Whether the registry has such an agent."""
+        return self._mirror.get(agent_id) is not None
+
+
+def require_agent(identity: Identity) -> AgentIdentity:
+    """The agent; raises :class:`Refused` for a person, who has no actions of their own."""
+    if isinstance(identity, AgentIdentity):
+        return identity
+    raise Refused(f"{identity.name} is a person; only an agent's credential can ask for actions")
+
+
+def require_person(identity: Identity, permission: str) -> PersonIdentity:
+    """The person, if a role of theirs allows ``permission``; raises :class:`Refused` naming the roles that would."""
+    able = ", ".join(role for role, allowed in PERMISSIONS.items() if permission in allowed)
+    if isinstance(identity, AgentIdentity):
+        raise Refused(f"agent {identity.agent_id} may not do this; it takes a person's token with role {able}")
+    if not identity.may(permission):
+        raise Refused(f"{identity.name} has {', '.join(identity.roles)}; this takes {able}")
+    return identity

@@ -1,0 +1,53 @@
+"""The gateway's HTTP application."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Response
+from starlette.routing import BaseRoute
+
+from . import actions, first_control_layer, fleet, governance, problems
+from .context import Parts, PartsOf
+
+DESCRIPTION = """The execution control plane for AI agents: every action is decided by policy, countersigned by a person
+where it matters, executed at most once, and proven afterwards."""
+
+
+def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version: str) -> FastAPI:
+    """The application; without ``parts`` only good for its OpenAPI document."""
+    app = FastAPI(
+        title="Countersign",
+        version=version,
+        description=DESCRIPTION,
+        docs_url="/docs",
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.parts = parts
+    problems.install(app, log)
+    app.router.routes.extend(health)
+    app.include_router(actions.router)
+    app.include_router(governance.router)
+    app.include_router(fleet.router)
+    app.include_router(first_control_layer.router)
+
+    @app.get("/api/v1/trust", tags=["audit"], name="trust_bundle")
+    async def trust_bundle(parts: PartsOf) -> Response:
+        """The public keys, and what each may sign: what a verifier needs besides an export."""
+        return Response(parts.trust.to_json(), media_type="application/json")
+
+    _describe_problems(app)
+    return app
+
+
+def _describe_problems(app: FastAPI) -> None:
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        document.setdefault("components", {}).setdefault("schemas", {})["Problem"] = problems.PROBLEM_SCHEMA
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,89 @@
+"""What every path needs: who calls, and the parts of the gateway."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from countersign_chassis import Bus, Mirror
+from countersign_contracts.catalogue import ToolRecord
+from countersign_contracts.control import Stop
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.fleet import AgentRecord, PersonRecord
+from countersign_contracts.model import now
+from countersign_ledger import TrustBundle
+
+from ..acceptance import Acceptance
+from ..cancellation import Cancellation
+from ..changes import Changes
+from ..credentials import Credentials, Identity, PersonIdentity, require_person
+from ..settings import Settings
+from ..store import Store
+from ..waiters import Waiters
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The gateway's parts, as wired in ``build()``."""
+
+    settings: Settings
+    bus: Bus
+    store: Store
+    acceptance: Acceptance
+    cancellation: Cancellation
+    waiters: Waiters
+    credentials: Credentials
+    changes: Changes
+    agents: Mirror[AgentRecord]
+    people: Mirror[PersonRecord]
+    tools: Mirror[ToolRecord]
+    stops: Mirror[Stop]
+    trust: TrustBundle
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of this application."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+_scheme = HTTPBearer(auto_error=False, description="an agent's credential, or a person's token")
+
+
+def identify(request: Request, _: Annotated[object, Depends(_scheme)]) -> Identity:
+    """Who calls."""
+    return parts_of(request).credentials.identify(request.headers.get("authorization"), now())
+
+
+Caller = Annotated[Identity, Depends(identify)]
+PartsOf = Annotated[Parts, Depends(parts_of)]
+
+
+class Needs:
+    """A dependency: a person with a role that allows ``permission``."""
+
+    def __init__(self, permission: str) -> None:
+        self.permission = permission
+
+    def __call__(self, caller: Caller) -> PersonIdentity:
+        return require_person(caller, self.permission)
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The raw body, refused beyond ``limit`` bytes before it is all read."""
+    declared = request.headers.get("content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise CountersignError(f"the body has {declared} bytes; at most {limit} are taken", code="too_large")
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise CountersignError(f"the body is larger than {limit} bytes", code="too_large")
+        chunks.append(chunk)
+    content_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
+    if content_type != "application/json" and not content_type.endswith("+json"):
+        raise CountersignError(f"send application/json, not {content_type}", code="unsupported_media_type")
+    return b"".join(chunks)

@@ -1,0 +1,160 @@
+"""Agents and people: what the registry does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+from pydantic import Field
+
+from countersign_contracts.commands import (
+    AddPerson,
+    Agents,
+    AgentView,
+    GetAgent,
+    IssueCredentials,
+    IssuedCredentials,
+    IssuedToken,
+    ListAgents,
+    ListPeople,
+    People,
+    RegisterAgent,
+    RemovePerson,
+    SetAgentStatus,
+)
+from countersign_contracts.fleet import AgentStatus, Owner, person_key
+from countersign_contracts.ids import AgentId, Env, ProfileName
+from countersign_contracts.model import Frozen
+
+from ..credentials import PersonIdentity
+from .context import Needs, Parts, PartsOf
+from .problems import RESPONSES
+
+router = APIRouter(prefix="/api/v1", responses=RESPONSES)
+
+Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
+Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
+Admin = Annotated[PersonIdentity, Depends(Needs("people"))]
+
+
+class AgentBody(Frozen):
+    """A new agent."""
+
+    agent_id: AgentId
+    name: str = Field(min_length=1, max_length=128)
+    owner: Owner
+    profile: ProfileName
+    environments: tuple[Env, ...] = Field(min_length=1)
+
+
+class StatusBody(Frozen):
+    """Why."""
+
+    reason: str = Field(min_length=1, max_length=2000)
+
+
+class CredentialsBody(Frozen):
+    """Which credentials; `replace` voids the older ones of those kinds."""
+
+    kinds: tuple[Literal["http", "nats"], ...] = ("http", "nats")
+    lifetime_s: int | None = Field(default=None, gt=0, le=31_536_000)
+    replace: bool = False
+
+
+class PersonBody(Frozen):
+    """A person and what they may do."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
+    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...] = Field(min_length=1)
+
+
+async def _seen(parts: Parts, view: AgentView) -> AgentView:
+    """Answer only when this gateway itself acts on the change."""
+    await parts.agents.reach(view.agent.agent_id, view.agent.revision)
+    return view
+
+
+@router.get("/agents", response_model=Agents, tags=["agents"])
+async def agents(
+    _: Reader,
+    parts: PartsOf,
+    status: AgentStatus | None = None,
+    team: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    after: str | None = None,
+) -> Any:
+    """Agents, by id."""
+    return await parts.bus.ask(ListAgents(status=status, team=team, limit=limit, after=after))
+
+
+@router.post("/agents", response_model=AgentView, status_code=201, tags=["agents"])
+async def register(body: AgentBody, person: Operator, parts: PartsOf) -> Any:
+    """Register an agent."""
+    view = await parts.bus.ask(
+        RegisterAgent(
+            agent_id=body.agent_id,
+            name=body.name,
+            owner=body.owner,
+            profile=body.profile,
+            environments=body.environments,
+            by=person.name,
+        )
+    )
+    return await _seen(parts, view)
+
+
+@router.get("/agents/{agent_id}", response_model=AgentView, tags=["agents"])
+async def agent(agent_id: AgentId, _: Reader, parts: PartsOf) -> Any:
+    """One agent, and when it was last heard of."""
+    return await parts.bus.ask(GetAgent(agent_id=agent_id))
+
+
+def _status_path(verb: str, status: AgentStatus, doc: str) -> None:
+    async def order(agent_id: AgentId, body: StatusBody, person: Operator, parts: PartsOf) -> Any:
+        view = await parts.bus.ask(SetAgentStatus(agent_id=agent_id, status=status, reason=body.reason, by=person.name))
+        return await _seen(parts, view)
+
+    order.__doc__ = doc
+    router.post(f"/agents/{{agent_id}}/{verb}", response_model=AgentView, tags=["agents"], name=f"{verb}_agent")(order)
+
+
+_status_path("pause", "paused", "Deny the agent's actions until it is resumed.")
+_status_path("resume", "active", "Let a paused agent act again.")
+_status_path("revoke", "revoked", "Void the agent's credentials for good and drop its connection.")
+
+
+@router.post("/agents/{agent_id}/credentials", response_model=IssuedCredentials, status_code=201, tags=["agents"])
+async def credentials(agent_id: AgentId, body: CredentialsBody, person: Operator, parts: PartsOf) -> Any:
+    """Issue credentials; the secrets are shown this once."""
+    issued: IssuedCredentials = await parts.bus.ask(
+        IssueCredentials(
+            agent_id=agent_id,
+            kinds=body.kinds,
+            lifetime_s=body.lifetime_s,
+            replace=body.replace,
+            by=person.name,
+        )
+    )
+    await parts.agents.reach(agent_id, issued.revision)
+    return issued
+
+
+@router.get("/people", response_model=People, tags=["people"])
+async def people(_: Admin, parts: PartsOf) -> Any:
+    """People and their roles."""
+    return await parts.bus.ask(ListPeople())
+
+
+@router.post("/people", response_model=IssuedToken, status_code=201, tags=["people"])
+async def add_person(body: PersonBody, person: Admin, parts: PartsOf) -> Any:
+    """Add a person, or renew a known one's token; it is shown this once."""
+    issued: IssuedToken = await parts.bus.ask(AddPerson(name=body.name, roles=body.roles, by=person.name))
+    await parts.people.reach(person_key(issued.name), issued.revision)
+    return issued
+
+
+@router.delete("/people/{name}", status_code=204, tags=["people"])
+async def remove_person(name: str, person: Admin, parts: PartsOf) -> Response:
+    """Remove a person; their token is void."""
+    await parts.bus.ask(RemovePerson(name=name, by=person.name))
+    return Response(status_code=204)

@@ -1,0 +1,91 @@
+"""What each event makes of an action's state: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from countersign_contracts.actions import (
+    ActionDenied,
+    ActionEvent,
+    ActionExecuted,
+    ActionGranted,
+    ActionHeld,
+    ActionReconciled,
+    ActionRef,
+    ActionRefused,
+    ActionResult,
+    ActionStarted,
+    Reason,
+    State,
+)
+from countersign_contracts.model import now
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of an action's row."""
+
+    ref: ActionRef
+    state: State
+    decision: str | None = None
+    risk: str | None = None
+    reasons: tuple[Reason, ...] = ()
+    approval_id: str | None = None
+    result: Any = None
+    status_code: int | None = None
+    truncated: bool = False
+
+    @property
+    def reason(self) -> str | None:
+        """One line for people."""
+        return "; ".join(reason.message for reason in self.reasons) or None
+
+    def to_result(self) -> ActionResult:
+        """What the agent is told."""
+        return ActionResult.of(
+            self.ref,
+            self.state,
+            now(),
+            decision=self.decision,
+            risk=self.risk,
+            reason=self.reason,
+            reasons=self.reasons,
+            approval_id=self.approval_id,
+            result=self.result,
+            status_code=self.status_code,
+            truncated=self.truncated,
+        )
+
+    def reasons_json(self) -> str:
+        """For the row."""
+        return orjson.dumps([reason.model_dump(exclude_none=True) for reason in self.reasons]).decode()
+
+    def result_json(self) -> str | None:
+        """For the row."""
+        return None if self.result is None else orjson.dumps(self.result).decode()
+
+
+def change_of(event: ActionEvent) -> Change:
+    """The row's change for an event of stream ACTIONS."""
+    ref = event.ref()
+    match event:
+        case ActionHeld(decision=d):
+            return Change(ref, "held", "hold", d.risk, d.reasons, event.approval_id)
+        case ActionGranted(decision=d):
+            return Change(ref, "granted", "allow", d.risk, (), d.approval_id)
+        case ActionStarted():
+            return Change(ref, "executing", "allow")
+        case ActionDenied(decision=d):
+            return Change(ref, "expired" if event.expired else "denied", "deny", d.risk, d.reasons, d.approval_id)
+        case ActionRefused():
+            return Change(ref, "denied", "allow", None, event.reasons)
+        case ActionExecuted(execution=e):
+            reasons = (Reason(code=e.failure.code, message=e.failure.message),) if e.failure else ()
+            return Change(ref, e.outcome, "allow", None, reasons, None, e.result, e.status_code, e.truncated)
+        case ActionReconciled():
+            reason = Reason(code="reconciled", message=f"{event.by} found that it {event.outcome}: {event.note}")
+            return Change(ref, event.outcome, "allow", None, (reason,))
+    raise TypeError(f"{type(event).__name__} changes no action")

@@ -1,0 +1,79 @@
+"""What the other services say became of actions: told to who waits, then written to the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from prometheus_client import Counter
+
+from countersign_chassis import Delivery, Failpoints
+from countersign_contracts.actions import ActionResult
+from countersign_contracts.model import now
+
+from .lifecycle import Change, change_of
+from .settings import Settings
+from .store import Store
+from .waiters import Waiters
+
+Announce = Callable[[list[ActionResult]], Awaitable[None]]
+
+
+class Outcomes:
+    """Handlers of the gateway's two consumers of stream ACTIONS."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        waiters: Waiters,
+        announce: Announce,
+        failpoints: Failpoints,
+        ended: Counter,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._waiters = waiters
+        self._announce = announce
+        self._failpoints = failpoints
+        self._ended = ended
+
+    async def finals(self, batch: list[Delivery]) -> None:
+        """Outcomes: callers are answered first, since the event is the fact; the row follows in one statement."""
+        changes = [change_of(delivery.event) for delivery in batch]
+        results = [change.to_result() for change in changes]
+        self._waiters.remember(results)
+        try:
+            heard = {result.request_id for result in results if self._waiters.tell(result)}
+            await self._failpoints.hit("gateway.before_outcome_commit")
+            changed = await self._write(changes)
+        finally:
+            self._waiters.forget(results)
+        for result in results:
+            if result.request_id in changed:
+                self._ended.labels(result.state).inc()
+        # a caller that heard the answer needs no second one; a replayed event changed nothing and is told to nobody
+        await self._announce(
+            [
+                result
+                for result in results
+                if changed.get(result.request_id) == "nats"
+                or (changed.get(result.request_id) == "call" and result.request_id not in heard)
+            ]
+        )
+
+    async def progress(self, batch: list[Delivery]) -> None:
+        """Held, granted and started: only the rows that did not end meanwhile change."""
+        changes = [change_of(delivery.event) for delivery in batch]
+        changed = await self._write(changes)
+        await self._announce(
+            [
+                change.to_result()
+                for change in changes
+                if change.state == "held" and changed.get(change.ref.request_id) in ("nats", "call")
+            ]
+        )
+
+    async def _write(self, changes: list[Change]) -> dict[str, str]:
+        at = now()
+        return await self._store.apply(changes, at, at + timedelta(seconds=self._settings.redrive_after_s))

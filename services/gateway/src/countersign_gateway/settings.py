@@ -1,0 +1,26 @@
+"""The gateway's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from countersign_chassis import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Limits are per gateway process."""
+
+    http_host: str = Field(default="127.0.0.1", description="where the public API listens")
+    http_port: int = Field(default=8001, ge=0, le=65535, description="0: any free port")
+    nats_agents_creds_file: Path | None = Field(default=None, description="the gateway's user in account AGENTS")
+    max_body_bytes: int = Field(default=262_144, ge=1024, description="largest HTTP body of an action")
+    max_in_flight: int = Field(default=4096, ge=1, description="accepted actions waited for at once; beyond: 429")
+    max_wait_s: float = Field(default=300, gt=0, description="longest `Prefer: wait`")
+    default_wait_s: float = Field(
+        default=25, gt=0, description="wait of `Prefer: wait` without a number, and of a call"
+    )
+    first_control_layer_wait_s: float = Field(default=3600, gt=0, description="how long POST /action blocks")
+    redrive_after_s: float = Field(default=10, gt=0, description="an accepted action that stands still is sent again")
+    redrive_max_s: float = Field(default=300, gt=0, description="longest pause between two re-drives")

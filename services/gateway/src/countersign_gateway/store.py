@@ -1,0 +1,280 @@
+"""The gateway's SQL: accepted actions and their state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from countersign_chassis import Database
+from countersign_contracts.actions import Action, ActionRef, ActionRequested, ActionResult, Reason
+from countersign_contracts.envelope import Envelope, source_of
+
+from .lifecycle import Change
+
+# One round trip for a batch. A request id or idempotency key that is already taken inserts nothing: the caller then
+# reads the row that took it.
+_ACCEPT = """
+INSERT INTO action (request_id, agent_id, session_id, env, tool, tool_version, digest, state, channel, idempotency_key,
+                    request_sha256, event_body, event_time, event_keyid, event_signature, traceparent,
+                    accepted_at, updated_at, drive_at)
+SELECT r, a, s, e, t, tv, d, 'accepted', c, k, sha, body, time, keyid, signature, trace, $17, $17, $18
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[], $9::text[],
+            $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::bytea[], $15::text[], $16::int[])
+     AS u (r, a, s, e, t, tv, d, c, k, sha, body, time, keyid, signature, trace, n)
+ORDER BY n
+ON CONFLICT DO NOTHING
+RETURNING request_id
+"""
+
+_COLUMNS = """request_id, agent_id, session_id, env, tool, tool_version, digest, state, decision, risk, reason, reasons,
+ approval_id, result, status_code, truncated, channel, request_sha256, accepted_at, updated_at"""
+
+# `unknown` may still become succeeded or failed by reconciling; every other final state stays.
+_APPLY = """
+UPDATE action AS a
+SET state = u.state, decision = coalesce(u.decision, a.decision), risk = coalesce(u.risk, a.risk),
+    reason = u.reason, reasons = u.reasons, approval_id = coalesce(u.approval_id, a.approval_id),
+    result = coalesce(u.result, a.result), status_code = coalesce(u.status_code, a.status_code),
+    truncated = u.truncated, updated_at = $11,
+    drive_at = CASE WHEN u.final THEN NULL ELSE $12 END, cancel_by = CASE WHEN u.final THEN NULL ELSE a.cancel_by END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
+            $10::boolean[], $13::boolean[], $14::int[])
+     AS u (request_id, state, decision, risk, reason, reasons, approval_id, result, status_code, truncated, final, rank)
+WHERE a.request_id = u.request_id
+  AND (a.state IN ('accepted', 'held', 'granted', 'executing')
+       OR a.state = 'unknown' AND u.state IN ('succeeded', 'failed') AND u.final)
+  AND (u.final OR u.rank > CASE a.state WHEN 'accepted' THEN 0 WHEN 'held' THEN 1 WHEN 'granted' THEN 2 ELSE 3 END)
+RETURNING a.request_id, a.channel
+"""
+
+_RANK = {"accepted": 0, "held": 1, "granted": 2, "executing": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An action ready to be accepted: the row to be."""
+
+    action: Action
+    envelope: Envelope
+    channel: str
+    idempotency_key: str | None
+    request_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An accepted action as its row has it."""
+
+    result: ActionResult
+    channel: str
+    request_sha256: bytes
+    accepted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An action that stood still."""
+
+    ref: ActionRef
+    state: str
+    envelope: Envelope
+    drives: int
+    cancel_by: str | None
+    cancel_reason: str | None
+
+
+class Store:
+    """Actions."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def accept(self, batch: Sequence[Accepted], at: datetime, drive_at: datetime) -> set[str]:
+        """Insert what is new; returns the request ids inserted. What is missing was accepted before."""
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(
+                _ACCEPT,
+                [UUID(b.action.request_id) for b in batch],
+                [b.action.agent_id for b in batch],
+                [b.action.session_id for b in batch],
+                [b.action.env for b in batch],
+                [b.action.tool for b in batch],
+                [b.action.tool_version for b in batch],
+                [b.action.digest for b in batch],
+                [b.channel for b in batch],
+                [b.idempotency_key for b in batch],
+                [b.request_sha256 for b in batch],
+                [b.envelope.body for b in batch],
+                [b.envelope.time for b in batch],
+                [b.envelope.keyid for b in batch],
+                [b.envelope.signature for b in batch],
+                [b.envelope.traceparent for b in batch],
+                list(range(len(batch))),
+                at,
+                drive_at,
+            )
+        return {str(row["request_id"]) for row in rows}
+
+    async def apply(self, changes: Sequence[Change], at: datetime, drive_at: datetime) -> dict[str, str]:
+        """Apply what events say; returns the channel of each action that changed.
+
+        Of several changes to one action in a batch the last one counts; an action that has ended stays as it is.
+        """
+        latest = list({c.ref.request_id: c for c in changes}.values())
+        async with self._db.connection() as connection:
+            rows = await connection.fetch(
+                _APPLY,
+                [UUID(c.ref.request_id) for c in latest],
+                [c.state for c in latest],
+                [c.decision for c in latest],
+                [c.risk for c in latest],
+                [c.reason for c in latest],
+                [c.reasons_json() if c.reasons else None for c in latest],
+                [c.approval_id for c in latest],
+                [c.result_json() for c in latest],
+                [c.status_code for c in latest],
+                [c.truncated for c in latest],
+                at,
+                drive_at,
+                [c.state not in _RANK for c in latest],
+                [_RANK.get(c.state, 9) for c in latest],
+            )
+        return {str(row["request_id"]): row["channel"] for row in rows}
+
+    async def find(self, request_id: str) -> Row | None:
+        """One action."""
+        row = await self._db.pool.fetchrow(f"SELECT {_COLUMNS} FROM action WHERE request_id = $1", UUID(request_id))  # noqa: S608
+        return None if row is None else _row(row)
+
+    async def find_by_key(self, agent_id: str, key: str) -> Row | None:
+        """The action that an agent's idempotency key made."""
+        row = await self._db.pool.fetchrow(
+            f"SELECT {_COLUMNS} FROM action WHERE agent_id = $1 AND idempotency_key = $2",  # noqa: S608
+            agent_id,
+            key,
+        )
+        return None if row is None else _row(row)
+
+    async def action(self, request_id: str) -> Action | None:
+        """The whole action, from the event as it was published."""
+        body = await self._db.pool.fetchval("SELECT event_body FROM action WHERE request_id = $1", UUID(request_id))
+        return None if body is None else ActionRequested.from_bytes(body).action
+
+    async def page(
+        self,
+        *,
+        agent_id: str | None,
+        session_id: str | None,
+        state: str | None,
+        tool: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        before: str | None,
+        limit: int,
+    ) -> list[Row]:
+        """Newest first; ``before`` is the last request id of the page before (they sort by time)."""
+        filters: list[tuple[str, Any]] = [
+            ("agent_id = ${}", agent_id),
+            ("session_id = ${}", session_id),
+            ("state = ${}", state),
+            ("tool = ${}", tool),
+            ("accepted_at >= ${}", since),
+            ("accepted_at < ${}", until),
+            ("request_id < ${}", UUID(before) if before else None),
+        ]
+        given = [(text, value) for text, value in filters if value is not None]
+        where = " AND ".join(text.format(i) for i, (text, _) in enumerate(given, 1)) or "true"
+        query = f"SELECT {_COLUMNS} FROM action WHERE {where} ORDER BY request_id DESC LIMIT {int(limit)}"  # noqa: S608
+        rows = await self._db.pool.fetch(query, *(value for _, value in given))
+        return [_row(row) for row in rows]
+
+    async def ask_cancel(self, request_id: str, by: str, reason: str | None) -> bool:
+        """Note that somebody wants it cancelled; false if it has ended already."""
+        done: str = await self._db.pool.execute(
+            "UPDATE action SET cancel_by = $2, cancel_reason = $3, drive_at = now() + interval '2 seconds'"
+            " WHERE request_id = $1 AND state IN ('accepted', 'held', 'granted', 'executing')",
+            UUID(request_id),
+            by,
+            reason,
+        )
+        return done.endswith(" 1")
+
+    async def forget_cancel(self, request_id: str) -> None:
+        """It cannot be cancelled any more."""
+        await self._db.pool.execute("UPDATE action SET cancel_by = NULL WHERE request_id = $1", UUID(request_id))
+
+    async def due(self, at: datetime, limit: int, first_s: float, longest_s: float) -> list[Due]:
+        """Take actions that stood still, and put off each one's next turn, doubling the pause."""
+        rows = await self._db.pool.fetch(
+            """
+            UPDATE action SET drives = drives + 1,
+                   drive_at = $1 + make_interval(secs => least($3 * power(2, least(drives, 20)), $4))
+            WHERE request_id IN (SELECT request_id FROM action WHERE drive_at <= $1 ORDER BY drive_at LIMIT $2
+                                 FOR UPDATE SKIP LOCKED)
+            RETURNING request_id, agent_id, session_id, env, tool, tool_version, digest, state, event_body, event_time,
+                      event_keyid, event_signature, traceparent, drives, cancel_by, cancel_reason
+            """,
+            at,
+            limit,
+            first_s,
+            longest_s,
+        )
+        return [_due(row) for row in rows]
+
+    async def counts(self) -> dict[str, int]:
+        """Actions that have not ended, by state, and open unknown outcomes."""
+        rows = await self._db.pool.fetch(
+            "SELECT state, count(*) AS n FROM action WHERE drive_at IS NOT NULL GROUP BY state"
+        )
+        return {row["state"]: row["n"] for row in rows}
+
+
+def _ref(row: asyncpg.Record) -> ActionRef:
+    return ActionRef(
+        request_id=str(row["request_id"]),
+        agent_id=row["agent_id"],
+        session_id=row["session_id"],
+        env=row["env"],
+        tool=row["tool"],
+        tool_version=row["tool_version"],
+        digest=row["digest"],
+    )
+
+
+def _row(row: asyncpg.Record) -> Row:
+    result = ActionResult.of(
+        _ref(row),
+        row["state"],
+        row["updated_at"],
+        decision=row["decision"],
+        risk=row["risk"],
+        reason=row["reason"],
+        reasons=tuple(Reason(**reason) for reason in orjson.loads(row["reasons"])) if row["reasons"] else (),
+        approval_id=row["approval_id"],
+        result=None if row["result"] is None else orjson.loads(row["result"]),
+        status_code=row["status_code"],
+        truncated=row["truncated"],
+    )
+    return Row(result, row["channel"], row["request_sha256"], row["accepted_at"])
+
+
+def _due(row: asyncpg.Record) -> Due:
+    ref = _ref(row)
+    envelope = Envelope(
+        id=f"{ref.request_id}.requested",
+        type=ActionRequested.spec.type,
+        source=source_of("gateway"),
+        subject=ref.request_id,
+        time=row["event_time"],
+        keyid=row["event_keyid"],
+        signature=row["event_signature"],
+        body=row["event_body"],
+        traceparent=row["traceparent"],
+    )
+    return Due(ref, row["state"], envelope, row["drives"], row["cancel_by"], row["cancel_reason"])
