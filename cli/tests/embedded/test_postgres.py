@@ -202,7 +202,7 @@ def test_a_server_that_cannot_start_names_its_log(tmp_path: Path) -> None:
 
 
 def ways_here() -> list[ServerUser]:
-    """Every way to run the server that this user could have on some machine; the first that works is chosen."""
+    """Every way that this user could have on some machine; the first that works is chosen."""
     return list(server_user.ways(os.geteuid()))
 
 
@@ -229,7 +229,8 @@ def test_each_way_to_run_it_either_works_wholly_or_is_not_chosen(
 def test_a_folder_made_in_one_way_is_used_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may lose the right to make user namespaces between two runs."""
     (tmp_path / "postgres").mkdir()
-    worked = []
+    chosen = choose_server_user(tmp_path / "postgres", PROGRAM)
+    worked: list[ServerUser] = []
     for way in ways_here() * 2:
         monkeypatch.setattr(server_user, "ways", lambda _uid, way=way: [way])
         postgres = EmbeddedPostgres(tmp_path / "postgres", None, PASSWORD)
@@ -240,7 +241,7 @@ def test_a_folder_made_in_one_way_is_used_in_another(tmp_path: Path, monkeypatch
         assert query(postgres, "select 1") == 1
         postgres.stop()
         worked.append(way)
-    assert worked[0] == worked[len(worked) // 2] == choose_server_user(tmp_path / "postgres", PROGRAM)
+    assert worked[0] == worked[len(worked) // 2] == chosen, "whatever came in between"
 
 
 def test_where_user_namespaces_are_not_permitted_another_way_is_found(
@@ -250,7 +251,10 @@ def test_where_user_namespaces_are_not_permitted_another_way_is_found(
         raise PermissionError(errno.EPERM, "not permitted", "unshare")
 
     monkeypatch.setattr(linux, "unshare_user", refuse)
-    assert not isinstance(choose_server_user(tmp_path / "postgres", PROGRAM), MappedUser)
+    try:
+        assert not isinstance(choose_server_user(tmp_path / "postgres", PROGRAM), MappedUser)
+    except EmbeddedError as error:
+        assert "has no name" in str(error), "the one user for whom there is no other way"
 
 
 def start_with_patience(postgres: EmbeddedPostgres) -> None:

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from countersign_ledger import (
     CHECKPOINT_TYPE,
     UNVERIFIED_TYPE,
@@ -18,9 +20,9 @@ from countersign_ledger import (
     Record,
     SigningKey,
     TrustBundle,
+    verify_export,
     write_export,
 )
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 REQUESTED = "countersign.actions.requested.v1"
 GRANTED = "countersign.actions.granted.v1"
@@ -80,7 +82,11 @@ class World:
 
     def checkpoint(self, entry: Entry, key: SigningKey | None = None, deployment: str = "test") -> Checkpoint:
         return Checkpoint.make(
-            key or self.audit, deployment=deployment, seq=entry.seq, hash=entry.hash, time="2026-01-31T10:00:00Z"
+            key or self.audit,
+            deployment=deployment,
+            seq=entry.seq,
+            hash=entry.hash,
+            time="2026-01-31T10:00:00Z",
         )
 
     def export(self, entries: Sequence[Entry], every: int = EVERY, head: Checkpoint | None = None) -> list[bytes]:
@@ -95,7 +101,7 @@ class World:
         return list(write_export(header, items))
 
     def rehash(self, entries: Sequence[Entry], start: int, **changes: Any) -> list[Entry]:
-        """What one who may write to the database but has no key can do: change entry `start`, rehash the rest."""
+        """What one can do who has the database but no key: change entry `start`, rehash the rest."""
         result = list(entries[: start - 1])
         prev_hash = entries[start - 1].prev_hash
         for entry in entries[start - 1 :]:
@@ -103,6 +109,29 @@ class World:
             result.append(replace(entry, hash=entry.compute_hash()))
             prev_hash = result[-1].hash
         return result
+
+    @staticmethod
+    def line_of(lines: Sequence[bytes], seq: int) -> int:
+        """Where in an export this entry stands."""
+        return next(i for i, line in enumerate(lines) if line.startswith(b'{"entry":{"seq":%d,' % seq))
+
+    @staticmethod
+    def changed(line: bytes, name: str, change: Callable[[Any], Any]) -> bytes:
+        """A line with one field of its entry, checkpoint or header changed, and nothing else."""
+        document = json.loads(line)
+        part = document.get("entry") or document.get("checkpoint") or document
+        part[name] = change(part[name])
+        return json.dumps(document).encode()
+
+    @staticmethod
+    def other(value: Any) -> Any:
+        """Another value of the same form: the next number, a text with one other digit or letter."""
+        if isinstance(value, int):
+            return value + 1
+        at = len(value) // 2
+        while not value[at].isalnum():
+            at += 1
+        return value[:at] + ("0" if value[at] != "0" else "1") + value[at + 1 :]
 
 
 def _key(service: str, seed: int) -> SigningKey:
@@ -125,3 +154,19 @@ def lines_of(world: World) -> Callable[[int], list[bytes]]:
         return list(made[count])
 
     return lines
+
+
+@pytest.fixture
+def lines(lines_of: Callable[[int], list[bytes]]) -> list[bytes]:
+    """An export of 25 entries, to tamper with: checkpoints after 10 and 20, the header's for 25."""
+    return lines_of(25)
+
+
+@pytest.fixture(scope="session")
+def verify(world: World) -> Callable[..., list[tuple[int | None, str]]]:
+    """The sequence and kind of each finding in these lines."""
+
+    def run(lines: Iterable[bytes | str], known: Iterable[Checkpoint] = ()) -> list[tuple[int | None, str]]:
+        return [(finding.seq, finding.kind) for finding in verify_export(lines, world.bundle, known).findings]
+
+    return run

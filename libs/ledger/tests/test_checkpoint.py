@@ -5,6 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from countersign_ledger import (
     BadSignature,
     Checkpoint,
@@ -14,8 +17,6 @@ from countersign_ledger import (
     UnknownKey,
     WrongDeployment,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 MADE = {"deployment": "test", "seq": 3, "hash": b"\x0a" * 32, "time": "2026-01-31T10:00:00Z"}
 

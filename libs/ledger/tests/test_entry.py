@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+
 from countersign_ledger import GENESIS, MAX_BODY_BYTES, Chain, Entry, InvalidEntry, Record, entry_hash
 
 RECORD = Record(
@@ -20,7 +21,22 @@ RECORD = Record(
     recorded_at="2026-01-31T09:30:00.000000Z",
     body=b"body",
 )
-ARGUMENTS = (GENESIS, 1, "ACTIONS", 1, 2, "id", "type", "source", "subject", "time", "key", b"s", "at", bytes(32))
+ARGUMENTS = (
+    GENESIS,
+    1,
+    "ACTIONS",
+    1,
+    2,
+    "id",
+    "type",
+    "source",
+    "subject",
+    "time",
+    "key",
+    b"s",
+    "at",
+    bytes(32),
+)
 
 
 def test_entries_are_numbered_from_1_and_linked_from_genesis() -> None:
@@ -71,7 +87,7 @@ def test_the_hash_covers_every_argument(index: int) -> None:
 
 @pytest.mark.parametrize("index", [5, 6, 7, 8, 9])
 def test_text_cannot_move_from_one_argument_to_the_next(index: int) -> None:
-    changed = list(ARGUMENTS)
+    changed: list[Any] = list(ARGUMENTS)
     changed[index], changed[index + 1] = changed[index] + changed[index + 1][0], changed[index + 1][1:]
     assert entry_hash(*changed) != entry_hash(*ARGUMENTS)
 
@@ -114,7 +130,9 @@ def test_what_does_not_fit_the_hashed_form_is_refused(index: int, value: Any) ->
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
-def test_a_record_that_no_verifier_would_take_is_refused_and_the_chain_unchanged(wrong: dict[str, Any]) -> None:
+def test_a_record_that_no_verifier_would_take_is_refused_and_the_chain_unchanged(
+    wrong: dict[str, Any],
+) -> None:
     chain = Chain()
     chain.append(RECORD)
     head = (chain.head_seq, chain.head_hash)

@@ -1,7 +1,7 @@
 """The hashes and signed bytes of the format, pinned, and computed a second time by other means.
 
-The second implementation uses nothing of this library, and reads like the README: if the two differ, strangers' verifiers
-would differ.
+The second implementation uses nothing of this library, and reads like the README: if the two differ,
+strangers' verifiers would differ.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from countersign_ledger import GENESIS, Chain, Checkpoint, Record, SigningKey, entry_hash, event_signing_bytes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
+
+from countersign_ledger import GENESIS, Chain, Checkpoint, Record, SigningKey, entry_hash, event_signing_bytes
 
 SEED = bytes(range(32))
 ENTRY_HASH = "eaf00b91a8d66e79d9d5a08e81f1fca4e13b6723df5165fd99b123875d401c73"
@@ -118,7 +119,11 @@ def test_event_signing_bytes_are_as_published() -> None:
 
 def test_checkpoint_is_as_published() -> None:
     checkpoint = Checkpoint.make(
-        golden_key(), deployment="production", seq=7, hash=bytes.fromhex(ENTRY_HASH), time="2026-01-31T09:31:00Z"
+        golden_key(),
+        deployment="production",
+        seq=7,
+        hash=bytes.fromhex(ENTRY_HASH),
+        time="2026-01-31T09:31:00Z",
     )
     assert checkpoint.signing_bytes() == CHECKPOINT_BYTES
     assert checkpoint.signature.hex() == CHECKPOINT_SIGNATURE

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
-from countersign_ledger.sequence import MAX_RUNS, Moved, Sequence, Span, subtract
 from hypothesis import given
 from hypothesis import strategies as st
+
+from countersign_ledger.sequence import MAX_RUNS, Moved, Sequence, Span, subtract
 
 
 def taken(numbers: Iterable[int]) -> Sequence:
@@ -37,6 +38,8 @@ def numbers_of(spans: Iterable[Span]) -> list[int]:
         ([1, 2, 3, 3, 4, 5, 6], [], [], [(3, 3)]),
         ([1, 2, 3, 4, 5, 6, 2, 3], [], [], [(2, 3)]),
         ([1, 5, 2, 3, 4, 5, 6], [], [], [(5, 5)]),
+        ([1, 2, 5, 4, 5, 6], [(3, 3)], [], [(5, 5)]),
+        ([1, 5, 6, 2, 3, 4, 6], [], [((5, 5), 1)], [(6, 6)]),
         ([1, 3, 6, 2], [(4, 5)], [((2, 2), 6)], []),
     ],
 )
@@ -74,7 +77,7 @@ def test_no_smaller_set_of_numbers_explains_the_disorder(numbers: list[int]) -> 
 def test_it_knows_the_ends_and_where_it_broke(numbers: list[int]) -> None:
     sequence = Sequence()
     follows = [sequence.add(number) for number in numbers]
-    assert follows == [True, *(b == a + 1 for a, b in zip(numbers, numbers[1:], strict=False))]
+    assert follows == [True, *(b == a + 1 for a, b in pairwise(numbers))]
     assert (sequence.lowest, sequence.highest, sequence.last) == (min(numbers), max(numbers), numbers[-1])
     assert sequence.breaks == follows.count(False)
 

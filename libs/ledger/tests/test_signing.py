@@ -6,9 +6,16 @@ import pickle
 import traceback
 
 import pytest
-from countersign_ledger import InvalidAttribute, InvalidExport, InvalidSigningKey, SigningKey, event_signing_bytes
 from hypothesis import given
 from hypothesis import strategies as st
+
+from countersign_ledger import (
+    InvalidAttribute,
+    InvalidExport,
+    InvalidSigningKey,
+    SigningKey,
+    event_signing_bytes,
+)
 
 EVENT = {"id": "i", "type": "t", "source": "s", "subject": "u", "time": "m", "keyid": "k"}
 
@@ -47,7 +54,10 @@ def test_a_generated_key_is_named_by_its_service_and_fingerprint() -> None:
     assert SigningKey.generate("policy").public_bytes != key.public_bytes
 
 
-@given(service=st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20), message=st.binary())
+@given(
+    service=st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20),
+    message=st.binary(),
+)
 def test_any_key_survives_json(service: str, message: bytes) -> None:
     key = SigningKey.generate(service)
     back = SigningKey.from_json(key.to_json())

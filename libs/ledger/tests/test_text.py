@@ -3,9 +3,10 @@ from __future__ import annotations
 import unicodedata
 from fractions import Fraction
 
-from countersign_ledger.text import forbidden_character, parse_instant, shown
 from hypothesis import given
 from hypothesis import strategies as st
+
+from countersign_ledger.text import forbidden_character, parse_instant, shown
 
 
 def test_exactly_control_characters_and_surrogates_are_forbidden() -> None:

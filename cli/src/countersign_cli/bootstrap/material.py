@@ -159,7 +159,7 @@ def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: Key
 
 
 def _permissions(access: topology.Access) -> Permissions:
-    return Permissions(publish=access.publish, subscribe=access.subscribe, responses=access.responses)
+    return Permissions(publish=access.publish, subscribe=access.subscribe)
 
 
 def _user(

@@ -19,7 +19,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
     }
     own: dict[str, dict[str, Path]] = {
         "gateway": {"nats_agents_creds_file": layout.creds("gateway-agents")},
-        "executor": {"secrets_folder": layout.secrets},
+        "executor": {"secrets_file": layout.secrets},
         "audit": {"checkpoint_file": layout.checkpoints},
         "registry": {
             "nats_agents_creds_file": layout.creds("registry-agents"),

@@ -82,6 +82,7 @@ class NatsConnection:
                 reconnected_cb=self._reconnected,
             )
         except (OSError, TimeoutError, nats.errors.Error) as error:
+            await self.client.close()  # a refused connect leaves its socket open
             raise Unavailable(f"nats-server at {self._url} does not accept {self.name}: {error}") from None
         self._ack_prefix = self.client.new_inbox() + "."
         await self.client.subscribe(self._ack_prefix + "*", cb=self._acked)

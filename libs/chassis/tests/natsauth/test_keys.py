@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from countersign_chassis.natsauth import InvalidKeyError, KeyPair, public_key_kind, require_public_key
 
 KINDS = ("operator", "account", "user")
+ERRORS = ("not a NATS seed", "not a NATS seed: the checksum does not match", "not a NATS public key")
 
 
 def crc16(data: bytes) -> bytes:
@@ -78,7 +79,7 @@ def test_any_other_text_is_no_key_and_is_not_repeated_in_the_error(text: str) ->
     for read in (KeyPair.from_seed, public_key_kind):
         with pytest.raises(InvalidKeyError) as caught:
             read(text)
-        assert len(text) < 8 or text not in str(caught.value)
+        assert str(caught.value) in ERRORS
 
 
 def test_a_key_of_another_kind_is_refused() -> None:

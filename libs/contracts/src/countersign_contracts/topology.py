@@ -88,11 +88,14 @@ CONSUMERS: tuple[Consumer, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What one NATS user may publish and subscribe to. ``responses``: replies it may send to each request it got."""
+    """What one NATS user may publish and subscribe to.
+
+    Answers go to the inboxes of those who may ask. (NATS can also allow "a response to each request", but then the asker
+    names a subject that no permission of the responder guards.)
+    """
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    responses: int = 0
 
 
 def stream(name: str) -> Stream:
@@ -145,8 +148,9 @@ def core_access(service: str) -> Access:
     for command in COMMANDS.values():
         if service in command.rpc.callers:
             publish.append(command.rpc.subject)
-    answers = [command.rpc.subject for command in COMMANDS.values() if command.rpc.service == service]
-    subscribe += answers
+    answered = [command.rpc for command in COMMANDS.values() if command.rpc.service == service]
+    subscribe += [rpc.subject for rpc in answered]
+    publish += [f"{subjects.inbox(caller)}.>" for rpc in answered for caller in rpc.callers]
     for bucket in BUCKETS:
         kv = f"KV_{bucket.name}"
         if service == bucket.owner:
@@ -162,18 +166,21 @@ def core_access(service: str) -> Access:
                 f"$JS.FC.KV_{bucket.name}.>",
             ]
     if service == "audit":
-        # the incarnation of each stream (its creation time) is part of every entry
-        publish += [f"$JS.API.STREAM.INFO.{s.name}" for s in STREAMS if s.account == "CORE"]
-    return Access(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)), responses=1 if answers else 0)
+        # the incarnation of each stream (its creation time) is part of every entry; what the consumer did not bring
+        # is read by its sequence, so that the ledger has every message in the stream's order
+        for s in STREAMS:
+            if s.account == "CORE":
+                publish += [f"$JS.API.STREAM.INFO.{s.name}", f"$JS.API.STREAM.MSG.GET.{s.name}"]
+    return Access(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)))
 
 
 def agents_access(service: str) -> Access | None:
     """The least a service needs in account AGENTS; none for those that do not stand there."""
     if service == "gateway":
         publish, subscribe = _consuming("gateway", "AGENTS")
-        publish += ["agents.*.results.*"]
+        publish += ["agents.*.results.*", "agents.*.heartbeat", f"{subjects.inbox('*')}.>"]
         subscribe += [f"{subjects.inbox('gateway')}.>", "agents.*.call", "agents.*.get", "agents.*.cancel"]
-        return Access(tuple(publish), tuple(subscribe), responses=1)
+        return Access(tuple(publish), tuple(subscribe))
     if service == "registry":
-        return Access(("agents.*.control.>",), (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat"), responses=0)
+        return Access(("agents.*.control.>",), (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat"))
     return None

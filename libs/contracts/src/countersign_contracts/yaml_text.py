@@ -26,7 +26,7 @@ _OCT = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_JSON = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_BIGGEST = 2**53 - 1  # the largest integer that every JSON reader keeps exact (RFC 7493, section 2.2)
+_BIGGEST = 2**63 - 1
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -203,7 +203,7 @@ def _plain(text: str, line: int) -> Any:
         if form.fullmatch(text):
             # by length first: converting thousands of digits is refused by Python itself
             if len(text) > 40 or abs(int(text, base)) > _BIGGEST:
-                raise YamlProblem(line, "the number is too large", f"at most {_BIGGEST}; or text in quotes")
+                raise YamlProblem(line, "the number is too large", "64 bits; or text in quotes")
             return int(text, base)
     if _FLOAT.fullmatch(text):
         number = float(text)

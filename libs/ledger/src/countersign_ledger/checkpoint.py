@@ -37,9 +37,7 @@ class Checkpoint:
     @classmethod
     def make(cls, key: SigningKey, *, deployment: str, seq: int, hash: bytes, time: str) -> Checkpoint:
         """Sign a checkpoint. Raises InvalidCheckpoint or InvalidAttribute."""
-        message = checkpoint_signing_bytes(
-            deployment=deployment, seq=seq, hash=hash, time=time, keyid=key.kid
-        )
+        message = checkpoint_signing_bytes(deployment=deployment, seq=seq, hash=hash, time=time, keyid=key.kid)
         return cls(deployment, seq, hash, time, key.kid, key.sign(message))
 
     def signing_bytes(self) -> bytes:

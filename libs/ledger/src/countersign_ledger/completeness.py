@@ -111,9 +111,7 @@ class Completeness:
                 place = f"before entry {part.last + 1}"
                 if part.first > start:
                     place = f"between entries {part.first - 1} and {part.last + 1}"
-                self._log.add(
-                    "missing", part.first, f"{_entries(part)} missing {place}: deleted after being recorded."
-                )
+                self._log.add("missing", part.first, f"{_entries(part)} missing {place}: deleted after being recorded.")
         for moved in disorder.moved:
             where = "at the very beginning" if moved.after is None else f"after entry {moved.after}"
             verb = "stands" if moved.span.first == moved.span.last else "stand"
@@ -128,9 +126,7 @@ class Completeness:
                 f"The export ends {last}, but {self._end_evidence}: what was recorded from entry "
                 f"{rest[0].first} on was cut off.",
             )
-        if not (
-            disorder.missing or disorder.moved or disorder.repeated or sequence.breaks or self._unreadable
-        ):
+        if not (disorder.missing or disorder.moved or disorder.repeated or sequence.breaks or self._unreadable):
             self._report_misplaced(highest)
 
     def _report_unreadable(self, absent: list[Span]) -> None:
@@ -142,9 +138,7 @@ class Completeness:
             else:
                 seq = lines.seq - 1 or None
                 place = f"after entry {seq}" if seq else "before the first entry"
-            self._log.add(
-                "malformed", seq, f"Line {lines.line}, {place}, cannot be read: {lines.reason}.{more}"
-            )
+            self._log.add("malformed", seq, f"Line {lines.line}, {place}, cannot be read: {lines.reason}.{more}")
         if self._more_unreadable:
             self._log.add("malformed", None, f"{self._more_unreadable} more lines cannot be read.")
 

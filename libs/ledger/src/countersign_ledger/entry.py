@@ -143,9 +143,7 @@ def entry_hash(
     if len(prev_hash) != 32 or len(body_sha256) != 32:
         raise InvalidEntry(f"entry {seq} cannot be hashed: prev_hash and body_sha256 must be 32 bytes each")
     if len(form) > MAX_ATTRIBUTES_BYTES:
-        raise InvalidEntry(
-            f"entry {seq} cannot be hashed: its attributes exceed {MAX_ATTRIBUTES_BYTES} bytes"
-        )
+        raise InvalidEntry(f"entry {seq} cannot be hashed: its attributes exceed {MAX_ATTRIBUTES_BYTES} bytes")
     return _SHA256(form).digest()
 
 
@@ -223,6 +221,4 @@ def _require_recordable(seq: int, record: Record) -> None:
         record.keyid,
     )
     if (forbidden := forbidden_character("".join(texts))) is not None:
-        raise InvalidEntry(
-            f"entry {seq}: an attribute contains the forbidden character {forbidden.split(' ')[0]}"
-        )
+        raise InvalidEntry(f"entry {seq}: an attribute contains the forbidden character {forbidden.split(' ')[0]}")

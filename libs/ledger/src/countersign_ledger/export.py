@@ -50,9 +50,7 @@ MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 Item = Entry | Checkpoint
 """What follows the header."""
 
-_HEADER_FIELDS: Final = frozenset(
-    {"format", "version", "deployment", "first_seq", "last_seq", "exported_at", "head"}
-)
+_HEADER_FIELDS: Final = frozenset({"format", "version", "deployment", "first_seq", "last_seq", "exported_at", "head"})
 _ENTRY_FIELDS: Final = frozenset(Entry.__slots__)
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -97,9 +95,7 @@ def read_export(lines: Iterable[bytes | str]) -> tuple[ExportHeader, Iterator[It
 def encode_header(header: ExportHeader) -> bytes:
     """The header's line. Raises InvalidExport if `head` is not for `last_seq` of this deployment."""
     if header.head.seq != header.last_seq or header.head.deployment != header.deployment:
-        raise InvalidExport(
-            1, f"head must be the checkpoint for entry {header.last_seq} of {header.deployment}"
-        )
+        raise InvalidExport(1, f"head must be the checkpoint for entry {header.last_seq} of {header.deployment}")
     if header.first_seq < 1 or header.last_seq < header.first_seq - 1:
         raise InvalidExport(1, f"entries {header.first_seq} to {header.last_seq} are no range")
     return _line(

@@ -37,7 +37,7 @@ def parse_object(text: str | bytes) -> dict[str, object]:
     if not text or text.isspace():
         raise FieldError("is empty")
     try:
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        value = _DECODE(text)
     except json.JSONDecodeError as error:
         raise FieldError(f"is not JSON ({error.msg}, column {error.colno})") from None
     except FieldError:
@@ -62,6 +62,9 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _constant(name: str) -> object:
     raise FieldError(f"contains {name}, which is not JSON")
+
+
+_DECODE: Final = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant).decode
 
 
 def json_name(value: object) -> str:
@@ -96,16 +99,12 @@ class Fields:
         optional: AbstractSet[str] = frozenset(),
     ) -> None:
         if not isinstance(value, dict):
-            raise FieldError(
-                f"{path.rstrip('.') or 'the document'}: must be an object, not {json_name(value)}"
-            )
+            raise FieldError(f"{path.rstrip('.') or 'the document'}: must be an object, not {json_name(value)}")
         if value.keys() != required:
             for name in sorted(required - value.keys()):
                 raise FieldError(f"{path}{name}: is missing")
             for name in value.keys() - required - optional:
-                raise FieldError(
-                    f"{path}{name if name.isidentifier() else shown(name)}: is not a known field"
-                )
+                raise FieldError(f"{path}{name if name.isidentifier() else shown(name)}: is not a known field")
         self._values: dict[str, object] = value
         self._path = path
 

@@ -57,7 +57,7 @@ class Links:
         self._settle()
 
     def _confirm(self, seq: int) -> None:
-        if self._breaks:
+        if self._breaks and self._breaks[-1] > 1:
             broken = self._breaks.pop()
             if self._breaks and self._breaks[-1] == broken - 1:  # one entry, broken from both its neighbours
                 self._breaks.pop()

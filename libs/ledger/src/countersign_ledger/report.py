@@ -113,7 +113,4 @@ class FindingLog:
 
     def notes(self) -> list[str]:
         """One sentence for each kind of which findings were left out."""
-        return [
-            f"{count} more findings of the kind {kind} were left out."
-            for kind, count in self._left_out.items()
-        ]
+        return [f"{count} more findings of the kind {kind} were left out." for kind, count in self._left_out.items()]

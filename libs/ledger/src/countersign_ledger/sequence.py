@@ -75,27 +75,16 @@ class Sequence:
 
     def disorder(self, first: int, last: int) -> Disorder:
         """Compare with the whole sequence from `first` to `last`."""
-        pieces: list[Moved] = []
-        covered: list[Span] = []
-        repeated: list[Span] = []
-        after: int | None = None
-        for run in self.runs:
-            fresh = subtract(run, covered)
-            repeated += subtract(run, fresh)
-            for span in fresh:
-                pieces.append(Moved(span, after if span.first == run.first else span.first - 1))
-                insort(covered, span)
-            after = run.last
-        in_place = _heaviest_ascending([piece.span for piece in pieces])
-        moved = [
-            piece
-            for i, piece in enumerate(pieces)
-            if i not in in_place and subtract(piece.span, repeated) == [piece.span]
-        ]
+        runs = [Moved(run, self.runs[i - 1].last if i else None) for i, run in enumerate(self.runs)]
+        pieces, covered, repeated = _first_occurrences(runs)
+        moved = _moved(pieces)
+        if repeated and moved:  # which of two was the copy is open: take the reading that moves less
+            backwards, _, _ = _first_occurrences(reversed(runs))
+            moved = min(moved, _moved(backwards[::-1]), key=_size)
         return Disorder(
             missing=subtract(Span(first, last), covered),
-            moved=_joined(moved),
-            repeated=sorted(set(repeated)),
+            moved=_joined([part for piece in moved for part in _parts(piece, repeated)]),
+            repeated=_union(repeated),
         )
 
 
@@ -114,6 +103,48 @@ def subtract(span: Span, others: Iterable[Span]) -> list[Span]:
     if start <= span.last:
         parts.append(Span(start, span.last))
     return parts
+
+
+def _first_occurrences(runs: Iterable[Moved]) -> tuple[list[Moved], list[Span], list[Span]]:
+    """The runs without what an earlier one held; the numbers there are; and those that were left out."""
+    pieces: list[Moved] = []
+    covered: list[Span] = []
+    repeated: list[Span] = []
+    for run in runs:
+        fresh = _parts(run, covered)
+        repeated += subtract(run.span, [part.span for part in fresh])
+        pieces += fresh
+        for part in fresh:
+            insort(covered, part.span)
+    return pieces, covered, repeated
+
+
+def _parts(piece: Moved, without: Iterable[Span]) -> list[Moved]:
+    """What is left of the piece; a part from its middle came after the number before it."""
+    return [
+        Moved(span, piece.after if span.first == piece.span.first else span.first - 1)
+        for span in subtract(piece.span, without)
+    ]
+
+
+def _moved(pieces: list[Moved]) -> list[Moved]:
+    in_place = _heaviest_ascending([piece.span for piece in pieces])
+    return [piece for i, piece in enumerate(pieces) if i not in in_place]
+
+
+def _size(pieces: list[Moved]) -> int:
+    return sum(span.last - span.first + 1 for span, _ in pieces)
+
+
+def _union(spans: Iterable[Span]) -> list[Span]:
+    """The same numbers in the fewest spans, in ascending order."""
+    result: list[Span] = []
+    for span in sorted(spans):
+        if result and span.first <= result[-1].last + 1:
+            result[-1] = Span(result[-1].first, max(span.last, result[-1].last))
+        else:
+            result.append(span)
+    return result
 
 
 def _heaviest_ascending(spans: list[Span]) -> set[int]:

@@ -24,9 +24,7 @@ _EVENT_NAMES: Final = ("id", "type", "source", "subject", "time", "keyid")
 _KEY_FIELDS: Final = frozenset({"kid", "service", "seed"})
 
 
-def event_signing_bytes(
-    *, id: str, type: str, source: str, subject: str, time: str, keyid: str, body: bytes
-) -> bytes:
+def event_signing_bytes(*, id: str, type: str, source: str, subject: str, time: str, keyid: str, body: bytes) -> bytes:
     """What an event's signature is over: a tag line, the six attributes, the SHA-256 of the body in hex.
 
     The attributes are the CloudEvents ones (`ce-id`, ...) and `ce-keyid`. No line break at the end.

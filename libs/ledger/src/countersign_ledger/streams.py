@@ -83,9 +83,7 @@ class StreamWatch:
                     "is on record cannot be seen."
                 )
         if self._stretch:
-            notes.append(
-                "Stream sequences were not compared across the places where the ledger itself is not sound."
-            )
+            notes.append("Stream sequences were not compared across the places where the ledger itself is not sound.")
         return notes
 
     def _late(self, stream: str, epoch: int, state: _Stream, stream_seq: int, seq: int) -> None:

@@ -134,9 +134,7 @@ class TrustBundle:
         document = {"version": _VERSION, "deployment": self.deployment, "keys": keys}
         return json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
 
-    def verify(
-        self, kid: str, type: str, message: bytes, signature: bytes, at: str | None = None
-    ) -> TrustedKey:
+    def verify(self, kid: str, type: str, message: bytes, signature: bytes, at: str | None = None) -> TrustedKey:
         """Return the key that signed `message`, if it may sign this `type`.
 
         `at` (RFC 3339, UTC) is when it was signed; without it a key's validity period is not looked at.

@@ -10,8 +10,9 @@ Not here: reading files, printing, exit codes (the CLI), and what may be wrong w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Final
 
 from .anchors import Anchors
@@ -48,9 +49,11 @@ def verify_export(
     entries so far, after every thousand and at the end. Whatever the lines contain, the result is a report;
     nothing is raised but what the given iterables and `progress` raise.
     """
-    numbered = enumerate(bounded_lines(lines), start=1)
+    numbered: Iterator[tuple[int, bytes | str]] = enumerate(bounded_lines(lines), start=1)
     walk = _Walk(bundle, progress)
-    walk.begin(next(numbered, (1, b""))[1])
+    _, first = next(numbered, (1, b""))
+    if not walk.begin(first):
+        numbered = chain([(1, first)], numbered)
     for checkpoint in known_checkpoints:
         walk.expect(checkpoint, "a checkpoint kept outside")
         walk.outside += 1
@@ -79,8 +82,8 @@ class _Walk:
         self._wrapped_listed: list[int] = []
         self.outside = 0
 
-    def begin(self, line: bytes | str) -> None:
-        """Take the first line. Where it is no header, the entries are verified all the same."""
+    def begin(self, line: bytes | str) -> bool:
+        """Take the first line; False if it is no header but should be taken as one of the others."""
         try:
             header = self._header = decode_header(line)
         except InvalidExport as error:
@@ -93,9 +96,8 @@ class _Walk:
             try:
                 decode_item(line, 1)
             except InvalidExport:
-                return
-            self.take(line, 1)
-            return
+                return True
+            return False
         if header.deployment != self._bundle.deployment:
             self._same_deployment = False
             self._log.add(
@@ -105,10 +107,9 @@ class _Walk:
                 f"{shown(self._bundle.deployment)}: no signature can be checked.",
             )
         self._completeness.begin_at(header.first_seq)
-        self._completeness.exists(
-            header.last_seq, f"its header says that it ends with entry {header.last_seq}"
-        )
+        self._completeness.exists(header.last_seq, f"its header says that it ends with entry {header.last_seq}")
         self._head_genuine = self.expect(header.head, "the header's checkpoint")
+        return True
 
     def expect(self, checkpoint: Checkpoint, origin: str) -> bool:
         """Compare this checkpoint with its entry when that comes; False if the checkpoint is not genuine."""
@@ -210,9 +211,7 @@ class _Walk:
         """Why the event's signature is not to be believed; None if it holds, or cannot be checked at all."""
         if self._same_deployment:
             try:
-                self._bundle.verify(
-                    entry.keyid, entry.type, entry.signing_bytes(), entry.signature, at=entry.time
-                )
+                self._bundle.verify(entry.keyid, entry.type, entry.signing_bytes(), entry.signature, at=entry.time)
             except UntrustedError as error:
                 return error
         return None
@@ -265,7 +264,7 @@ class _Walk:
                 f"No checkpoint is for entry {last} or a later one: from entry {start} on, entries could be "
                 "changed or cut off.",
             )
-        elif self._head_genuine and header.head.seq < header.last_seq:
+        elif self._head_genuine and header.head.seq < header.last_seq <= last:
             self._header_wrong(f"its checkpoint is for entry {header.head.seq}, not for {header.last_seq}")
 
     def _header_wrong(self, what: str) -> None:

@@ -52,6 +52,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         waiters=waiters,
         credentials=Credentials(agents, people),
         changes=changes,
+        ingress=ingress,
         agents=agents,
         people=people,
         tools=tools,

@@ -210,6 +210,10 @@ class Ingress:
             traceparent=headers.get("traceparent"),
         )
 
+    async def forward_heartbeat(self, agent_id: str, body: bytes) -> None:
+        """A heartbeat that came over HTTP goes where those over NATS go."""
+        await self._connection.client.publish(subjects.agent(agent_id, "heartbeat"), body)
+
     async def drain(self) -> None:
         """Let calls under way be answered, for a moment."""
         if self._tasks:

@@ -9,7 +9,7 @@ It knows NATS and nothing of what is sent over it: accounts, roles and subjects 
     └── AccountPushUnansweredError   unknown whether it did; push again
 """
 
-from .claims import EVERY_USER, account_jwt, creds_file, operator_jwt, read_claims, user_jwt
+from .claims import EVERY_USER, account_jwt, creds_file, operator_jwt, read_claims, user_jwt, with_revocations
 from .keys import InvalidKeyError, KeyKind, KeyPair, NatsAuthError, public_key_kind, require_public_key
 from .permissions import (
     UNLIMITED,
@@ -48,4 +48,5 @@ __all__ = [
     "require_public_key",
     "server_config",
     "user_jwt",
+    "with_revocations",
 ]

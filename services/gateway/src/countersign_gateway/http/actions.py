@@ -140,9 +140,21 @@ async def visible(parts: Parts, caller: Identity, request_id: str) -> ActionResu
 
 
 @router.get("/{request_id}", response_model=ActionView)
-async def get(request_id: str, caller: Caller, parts: PartsOf) -> Response:
+async def get(
+    request_id: str,
+    caller: Caller,
+    parts: PartsOf,
+    prefer: Annotated[str | None, Header(description="`wait=N`: wait N seconds for the outcome")] = None,
+) -> Response:
     """One action: what was asked for, and its state."""
-    result = await visible(parts, caller, request_id)
+    wait_s = wait_seconds(prefer, default=parts.settings.default_wait_s, longest=parts.settings.max_wait_s)
+    if wait_s is None:
+        result = await visible(parts, caller, request_id)
+    else:
+        with parts.waiters.waiting(request_id) as outcome:
+            result = await visible(parts, caller, request_id)
+            if result.state not in FINAL_STATES:
+                result = await _outcome(parts, result, outcome, wait_s)
     action = await parts.store.action(request_id)
     if action is None:
         raise CountersignError(f"there is no action {request_id}", code="not_found")

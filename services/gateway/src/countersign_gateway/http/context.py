@@ -20,6 +20,7 @@ from ..acceptance import Acceptance
 from ..cancellation import Cancellation
 from ..changes import Changes
 from ..credentials import Credentials, Identity, PersonIdentity, require_person
+from ..ingress import Ingress
 from ..settings import Settings
 from ..store import Store
 from ..waiters import Waiters
@@ -37,6 +38,7 @@ class Parts:
     waiters: Waiters
     credentials: Credentials
     changes: Changes
+    ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]
     tools: Mirror[ToolRecord]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from countersign_contracts.commands import (
@@ -26,8 +26,8 @@ from countersign_contracts.fleet import AgentStatus, Owner, person_key
 from countersign_contracts.ids import AgentId, Env, ProfileName
 from countersign_contracts.model import Frozen
 
-from ..credentials import PersonIdentity
-from .context import Needs, Parts, PartsOf
+from ..credentials import PersonIdentity, require_agent
+from .context import Caller, Needs, Parts, PartsOf, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
@@ -107,6 +107,14 @@ async def register(body: AgentBody, person: Operator, parts: PartsOf) -> Any:
 async def agent(agent_id: AgentId, _: Reader, parts: PartsOf) -> Any:
     """One agent, and when it was last heard of."""
     return await parts.bus.ask(GetAgent(agent_id=agent_id))
+
+
+@router.post("/heartbeat", status_code=204, tags=["agents"])
+async def heartbeat(caller: Caller, request: Request, parts: PartsOf) -> Response:
+    """An agent says that it lives; the same as publishing its heartbeat over NATS."""
+    agent = require_agent(caller)
+    await parts.ingress.forward_heartbeat(agent.agent_id, await body_of(request, 4096))
+    return Response(status_code=204)
 
 
 def _status_path(verb: str, status: AgentStatus, doc: str) -> None:

@@ -1,0 +1,99 @@
+"""`make bench`: the floor and governed actions side by side, a table for people and JSON in results/latest.json.
+
+Absolute figures depend on the machine and on its neighbours; the ratio to the floor of the same run is what to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import floor
+import governed
+from load import Result
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=8.0, help="seconds each figure is measured for")
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 16, 128])
+    options = parser.parse_args()
+    concurrencies = tuple(options.in_flight)
+    folder = Path(tempfile.mkdtemp(prefix="countersign-bench-"))
+    console = Console(highlight=False)
+    try:
+        console.print("the floor: three plain JetStream hops …")
+        (folder / "floor").mkdir()
+        base = floor.run(folder / "floor", concurrencies, options.seconds)
+        console.print("governed actions, over NATS and over HTTP …")
+        measured = governed.run(folder, concurrencies, options.seconds)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    _print(console, base, measured)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(_document(base, measured, options.seconds), indent=1) + "\n")
+    console.print(f"written: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
+    if any(result.failures for result in measured.results):
+        sys.exit("some governed actions did not succeed: the figures do not count")
+
+
+def _floors(base: list[Result]) -> dict[int, Result]:
+    return {result.in_flight: result for result in base}
+
+
+def _print(console: Console, base: list[Result], measured: governed.Measured) -> None:
+    table = Table(box=None, header_style="bold")
+    for column in ("", "in flight", "p50 ms", "p99 ms", "per second", "p50 / floor", "throughput / floor", "failed"):
+        table.add_column(column, justify="left" if column == "" else "right")
+    floors = _floors(base)
+    for result in [*base, *measured.results]:
+        under = floors[result.in_flight]
+        table.add_row(
+            "floor" if result.name == "floor" else f"governed, {result.name}",
+            str(result.in_flight),
+            f"{result.p50_ms:.2f}",
+            f"{result.p99_ms:.2f}",
+            f"{result.per_second:.0f}",
+            f"{result.p50_ms / under.p50_ms:.1f}" if under.p50_ms else "-",
+            f"{result.per_second / under.per_second:.2f}" if under.per_second else "-",
+            str(result.failures),
+        )
+    console.print(table)
+    console.print(f"start-up: first {measured.start_first_s:.1f} s, again {measured.start_again_s:.1f} s")
+    memory = Table(box=None, header_style="bold")
+    for column in ("process", "RSS MiB", "PSS MiB"):
+        memory.add_column(column, justify="left" if column == "process" else "right")
+    for name, value in measured.memory_mib.items():
+        memory.add_row(name, f"{value['rss']:.0f}", f"{value['pss']:.0f}")
+    console.print(memory)
+
+
+def _document(base: list[Result], measured: governed.Measured, seconds: float) -> dict[str, object]:
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "seconds_each": seconds,
+        "floor": [asdict(r) | {"per_second": round(r.per_second, 1)} for r in base],
+        "governed": [asdict(r) | {"per_second": round(r.per_second, 1)} for r in measured.results],
+        "start_first_s": round(measured.start_first_s, 2),
+        "start_again_s": round(measured.start_again_s, 2),
+        "memory_mib": measured.memory_mib,
+    }
+
+
+if __name__ == "__main__":
+    main()

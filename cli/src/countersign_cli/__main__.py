@@ -1,0 +1,5 @@
+"""`python -m countersign_cli` is `countersign`."""
+
+from .main import app
+
+app()

@@ -1,0 +1,99 @@
+"""The HTTP client of the commands: one request at a time, problems as exceptions."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from countersign_contracts.errors import CountersignError, Unavailable
+
+from .embedded.datadir import DataDir
+from .settings import ClientSettings
+
+
+class Client:
+    """Talks to a gateway with a token."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        # no proxy: a local system must be reached even where one is configured for the internet
+        handlers: list[urllib.request.BaseHandler] = []
+        if self.url.startswith(("http://127.", "http://localhost", "http://[::1]")):
+            handlers.append(urllib.request.ProxyHandler({}))
+        self._opener = urllib.request.build_opener(*handlers)
+
+    @classmethod
+    def find(cls, settings: ClientSettings | None = None) -> Client:
+        """The system that the environment names, else the local one of this folder; raises what to do otherwise."""
+        settings = settings or ClientSettings()
+        folder = DataDir(settings.data_dir)
+        run = folder.read_run()
+        url = settings.url or (run.urls.get("gateway") if run else None)
+        if url is None:
+            raise Unavailable(
+                f"no system found: start one with `countersign up` here (looked in {folder.root}),"
+                " or set COUNTERSIGN_URL and COUNTERSIGN_TOKEN"
+            )
+        token = settings.token
+        if token is None and settings.url is None:
+            token = (folder.root / "admin.token").read_text().strip()
+        if token is None:
+            raise CountersignError("set COUNTERSIGN_TOKEN to your token for " + url, code="unauthenticated")
+        return cls(url, token)
+
+    def get(self, path: str, query: Mapping[str, Any] | None = None, *, timeout_s: float = 30) -> Any:
+        """GET; parameters that are None are left out."""
+        given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in (query or {}).items() if v is not None}
+        return self.send("GET", path + ("?" + urlencode(given) if given else ""), timeout_s=timeout_s)
+
+    def post(self, path: str, body: Any, *, timeout_s: float = 60, headers: Mapping[str, str] | None = None) -> Any:
+        """POST a JSON body."""
+        return self.send("POST", path, body, timeout_s=timeout_s, headers=headers)
+
+    def delete(self, path: str) -> Any:
+        """DELETE."""
+        return self.send("DELETE", path)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        timeout_s: float = 30,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """One request; raises the :class:`CountersignError` that was answered."""
+        request = urllib.request.Request(  # noqa: S310  (the user names the URL)
+            self.url + path,
+            None if body is None else json.dumps(body).encode(),
+            {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **(headers or {})},
+            method=method,
+        )
+        try:
+            with self._opener.open(request, timeout=timeout_s) as response:
+                raw = response.read()
+        except urllib.error.HTTPError as error:
+            raise _problem(error.read(), error.code) from None
+        except (urllib.error.URLError, TimeoutError, OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise Unavailable(f"{self.url} does not answer: {reason}; is it running? (`countersign status`)") from None
+        return json.loads(raw) if raw else None
+
+
+def segment(text: str) -> str:
+    """One path segment."""
+    return quote(text, safe="")
+
+
+def _problem(raw: bytes, status: int) -> CountersignError:
+    try:
+        return CountersignError.from_problem(json.loads(raw))
+    except (ValueError, AttributeError):
+        return CountersignError(f"the server answered with HTTP status {status}")

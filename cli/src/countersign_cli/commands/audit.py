@@ -1,0 +1,197 @@
+"""`countersign audit`: the trail, its export, and the verification that needs nothing but the export."""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from countersign_contracts.errors import CountersignError
+from countersign_ledger import Checkpoint, LedgerError, Report, TrustBundle, verify_export
+
+from ..client import Client
+from ..output import REFUSED, command, console, errors, print_json, printable, table
+from ..settings import ClientSettings
+
+app = typer.Typer(no_args_is_help=True, help="The trail, its export and its verification.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+@command
+def timeline(
+    agent: Annotated[str | None, typer.Option(help="Only this agent's.")] = None,
+    session: Annotated[str | None, typer.Option(help="Only this session's.")] = None,
+    request: Annotated[str | None, typer.Option(help="Only this action's.")] = None,
+    kind: Annotated[str | None, typer.Option(help="e.g. actions.granted, or a prefix: approvals.")] = None,
+    since: Annotated[str | None, typer.Option(help="RFC 3339, e.g. 2026-01-31T12:00:00Z.")] = None,
+    until: Annotated[str | None, typer.Option(help="RFC 3339.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=500)] = 50,
+    json: Json = False,
+) -> None:
+    """Who, what, why, when, who approved, what ran."""
+    query: dict[str, Any] = {
+        "agent_id": agent,
+        "session_id": session,
+        "request_id": request,
+        "kind": kind,
+        "since": since,
+    }
+    # without a question about one action people want the latest
+    query |= {"until": until, "limit": limit, "newest_first": request is None}
+    found = Client.find().get("/api/v1/audit/timeline", query)
+    if json:
+        return print_json(found)
+    items = found["items"] if request else list(reversed(found["items"]))
+    rows = [(i["seq"], i["at"][:23] + "Z", i["kind"], i.get("agent_id"), describe(i)) for i in items]
+    table(("SEQ", "AT", "EVENT", "AGENT", "WHAT"), rows, "no entries")
+
+
+def describe(item: dict[str, Any]) -> str:
+    """One line on what an entry says."""
+    body, kind = item["body"], item["kind"]
+    action = body.get("action", {})
+    what = f"{action.get('tool')} in {action.get('env')}" if action.get("tool") else ""
+    decision = body.get("decision")
+    if kind == "actions.requested":
+        args = ", ".join(f"{k}={v!r}" for k, v in action.get("args", {}).items())
+        return printable(f"{what} ({args})"[:160])
+    if decision:
+        return printable(
+            f"{decision['outcome']}, risk {decision.get('risk')}: "
+            + "; ".join(r["message"] for r in decision["reasons"])
+        )
+    if kind == "actions.executed":
+        run = body["execution"]
+        return printable(f"{run['outcome']}, HTTP {run.get('status_code')}, {run['attempts']} call(s)")
+    if kind == "actions.refused":
+        return printable("; ".join(r["message"] for r in body["reasons"]))
+    if kind == "approvals.voted":
+        vote = body["vote"]
+        return printable(f"{vote['voter']}: {vote['vote']} by {vote['channel']} {vote.get('comment') or ''}".strip())
+    if kind == "approvals.resolved":
+        return printable(body["state"])
+    if kind.startswith("control.stop"):
+        return printable(f"{body['stop']['scope']} by {body['stop']['set_by']}: {body['stop']['reason']}")
+    if kind == "fleet.status_changed":
+        return printable(f"{body['before']} → {body['status']} by {body['by']}: {body['reason']}")
+    if "changes" in body:
+        return printable(", ".join(f"{c['action']} {c['kind']} {c['name']}" for c in body["changes"])[:160])
+    return ""
+
+
+@app.command()
+@command
+def export(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: stdout.")] = None,
+    first: Annotated[int, typer.Option(min=1, help="First sequence.")] = 1,
+) -> None:
+    """Export the ledger with a fresh signed checkpoint over its head."""
+    client = Client.find()
+    if output is None:
+        for line in export_lines(client, first):
+            sys.stdout.write(line + "\n")
+        return
+    count = 0
+    with output.open("w") as file:
+        for line in export_lines(client, first):
+            file.write(line + "\n")
+            count += 1
+            if count % 5000 == 0:
+                errors.print(f"[dim]{count} lines …[/]")
+    console.print(f"wrote {output} ({count} lines); check it: countersign audit verify {output}")
+
+
+def export_lines(client: Client, first: int = 1) -> Iterator[str]:
+    """The lines of an export, page by page."""
+    page = client.get("/api/v1/audit/export", {"first_seq": first})
+    last = page["last_seq"]
+    yield from page["lines"]
+    while page.get("next") is not None:
+        page = client.get("/api/v1/audit/export", {"first_seq": first, "next": page["next"], "last_seq": last})
+        yield from page["lines"]
+
+
+@app.command()
+@command
+def trust(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: stdout.")] = None,
+) -> None:
+    """Print the trust bundle: the public keys a verifier needs."""
+
+    text = json_.dumps(Client.find().get("/api/v1/trust"), indent=2) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        output.write_text(text)
+        console.print(f"wrote {output}")
+
+
+@app.command()
+@command
+def verify(
+    file: Annotated[Path, typer.Argument(help="An export.")],
+    trust: Annotated[
+        Path | None, typer.Option(help="The trust bundle; default: trust.json of the local data folder.")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Checkpoints kept outside the database (checkpoints.jsonl), to compare.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Verify an export offline: no system needs to run. Exit code 1 if anything was changed."""
+    report = verify_file(file, trust or ClientSettings().data_dir / "trust.json", checkpoints)
+    if json:
+        print_json(
+            {
+                "ok": report.ok,
+                "entries": report.entries,
+                "first_seq": report.first_seq,
+                "last_seq": report.last_seq,
+                "checkpoints": report.checkpoints,
+                "findings": [{"seq": f.seq, "kind": f.kind, "message": f.message} for f in report.findings],
+                "notes": list(report.notes),
+            }
+        )
+    else:
+        for finding in report.findings:
+            where = f"entry {finding.seq}: " if finding.seq is not None else ""
+            console.print(f"[red]{where}[/]{escape(printable(finding.message))}")
+        for note in report.notes:
+            console.print(f"[dim]{escape(printable(str(note)))}[/]")
+        if report.ok:
+            console.print(f"ledger verified: {report.entries} entries")
+        else:
+            console.print(f"[bold red]NOT verified[/]: {len(report.findings)} finding(s) in {report.entries} entries")
+    if not report.ok:
+        raise typer.Exit(REFUSED)
+
+
+def verify_file(file: Path, trust: Path, checkpoints: Path | None = None) -> Report:
+    """Verify an export file; raises :class:`CountersignError` where a file cannot be read at all."""
+    try:
+        bundle = TrustBundle.from_json(trust.read_text())
+    except OSError as error:
+        raise CountersignError(f"cannot read the trust bundle {trust}: {error.strerror}; name one: --trust") from None
+    except LedgerError as error:
+        raise CountersignError(f"{trust} is not a trust bundle: {error}") from None
+    try:
+        known = _checkpoints(checkpoints) if checkpoints else ()
+        with file.open("rb") as lines:
+            return verify_export(lines, bundle, known)
+    except OSError as error:
+        raise CountersignError(f"cannot read {error.filename}: {error.strerror}") from None
+    except LedgerError as error:
+        raise CountersignError(f"{file}: {error}") from None
+
+
+def _checkpoints(path: Path) -> list[Checkpoint]:
+
+    with path.open() as lines:
+        return [Checkpoint.from_dict(json_.loads(line)) for line in lines if line.strip()]

@@ -1,0 +1,170 @@
+"""`countersign up`, `status`, `version`: the system as a whole."""
+
+from __future__ import annotations
+
+import json as json_
+import platform
+import urllib.error
+import urllib.request
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from ..client import Client
+from ..embedded.datadir import DataDir
+from ..embedded.specs import Event, EventKind
+from ..local import LocalOptions, LocalSystem
+from ..output import UNREACHABLE, ago, command, console, errors, print_json, table
+from ..settings import ClientSettings
+
+DataDirOption = Annotated[Path | None, typer.Option(help="Data folder; survives restarts. Default: ./.countersign")]
+
+
+@command
+def up(
+    data_dir: DataDirOption = None,
+    host: Annotated[str, typer.Option(help="Where the gateway listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The gateway's port.")] = 8001,
+    nats_port: Annotated[int, typer.Option(help="The NATS server's port.")] = 4222,
+    postgres_port: Annotated[
+        int | None, typer.Option(help="Also let PostgreSQL listen on this TCP port (default: socket only).")
+    ] = None,
+    health_port: Annotated[int, typer.Option(help="First of five ports for /health and /metrics.")] = 8011,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Run the whole system on this machine, until Ctrl-C."""
+    options = LocalOptions(
+        data_dir=data_dir or ClientSettings().data_dir,
+        host=host,
+        port=port,
+        nats_port=nats_port,
+        postgres_port=postgres_port,
+        health_port=health_port,
+        log_level=log_level,
+    )
+    system = LocalSystem(options)
+    code = system.run(Narrator(verbose=False), on_ready=lambda: say_ready(system))
+    console.print("stopped")
+    raise typer.Exit(code)
+
+
+def say_ready(system: LocalSystem) -> None:
+    """Where things are."""
+    options = system.options
+    table(
+        ("", ""),
+        [
+            ("gateway", f"{options.url}  (API: {options.url}/docs)"),
+            ("NATS", options.nats_url),
+            ("admin token", system.layout.admin_token),
+            ("trust bundle", system.layout.trust),
+            ("data, logs", f"{options.data_dir}  {system.folder.logs}"),
+        ],
+        "",
+    )
+    console.print("[green]ready[/]; Ctrl-C stops everything")
+
+
+class Narrator:
+    """Tells people what starts, dies and comes back."""
+
+    def __init__(self, *, verbose: bool) -> None:
+        self._verbose = verbose
+        self._up = False
+
+    def __call__(self, event: Event) -> None:
+        """One event of the supervisor."""
+        match event.kind:
+            case EventKind.DIED:
+                errors.print(f"[red]{event.name} died[/]: {escape(event.detail)}")
+                self._up = True
+            case EventKind.RESTARTING:
+                errors.print(f"[yellow]{event.name}[/] starts again {escape(event.detail)}")
+            case EventKind.READY | EventKind.FINISHED if event.name != "demo":
+                console.print(f"[dim]  {event.name} is {'done' if event.kind is EventKind.FINISHED else 'ready'}[/]")
+            case _:
+                pass
+
+
+@command
+def status(
+    data_dir: DataDirOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the services, stops in force and what waits; exit code 3 if something is not right."""
+    settings = ClientSettings()
+    if data_dir is not None:
+        settings = settings.model_copy(update={"data_dir": data_dir})
+    client = Client.find(settings)
+    run = DataDir(settings.data_dir).read_run() if settings.url is None else None
+    ports = {k: v for k, v in (run.ports if run else {}).items() if k != "nats"}
+    services = {name: _health(f"http://127.0.0.1:{port}") for name, port in ports.items()} or {
+        "gateway": _health(client.url)
+    }
+    well = all(service["ready"] for service in services.values())
+    found: dict[str, Any] = {"url": client.url, "ready": well, "services": services}
+    if services.get("gateway", {}).get("ready"):
+        found["stops"] = client.get("/api/v1/stops")["items"]
+        found["approvals_pending"] = len(client.get("/api/v1/approvals", {"state": "pending", "limit": 200})["items"])
+        found["unknown_outcomes"] = len(client.get("/api/v1/actions", {"state": "unknown", "limit": 200})["items"])
+        found["ledger"] = client.get("/api/v1/audit/head")
+    if json:
+        print_json(found)
+    else:
+        _show_status(found)
+    if not well:
+        raise typer.Exit(UNREACHABLE)
+
+
+def _show_status(found: dict[str, Any]) -> None:
+    rows = [
+        (name, "ready" if s["ready"] else "NOT READY", s.get("version"), "; ".join(s.get("reasons", [])))
+        for name, s in found["services"].items()
+    ]
+    table(("SERVICE", "", "VERSION", "WHY NOT"), rows, "no service")
+    if "ledger" not in found:
+        return
+    console.print()
+    head = found["ledger"]
+    table(
+        ("", ""),
+        [
+            ("gateway", found["url"]),
+            ("approvals pending", found["approvals_pending"]),
+            ("unknown outcomes open", found["unknown_outcomes"]),
+            ("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}"),
+            ("stops in force", len(found["stops"])),
+        ],
+        "",
+    )
+    for stop in found["stops"]:
+        console.print(
+            f"  [red]{escape(stop['scope'])}[/] {escape(stop['reason'])} ({stop['set_by']}, {ago(stop['set_at'])})"
+        )
+
+
+def _health(url: str) -> dict[str, Any]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/health/ready", timeout=2) as response:
+            return {"ready": True, **json_.loads(response.read())}
+    except urllib.error.HTTPError as error:
+        try:
+            return {"ready": False, **json_.loads(error.read())}
+        except ValueError:
+            return {"ready": False, "reasons": [f"HTTP status {error.code}"]}
+    except (OSError, ValueError) as error:
+        return {"ready": False, "reasons": [f"does not answer: {getattr(error, 'reason', error)}"]}
+
+
+@command
+def version(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show the versions."""
+    found = {"countersign": package_version("countersign-cli"), "python": platform.python_version()}
+    if json:
+        print_json(found)
+    else:
+        console.print(f"countersign {found['countersign']} (Python {found['python']})")

@@ -1,0 +1,61 @@
+"""Sets the stage and plays the acts against a running local system."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+
+from countersign_contracts.errors import CountersignError
+from countersign_ledger import TrustBundle
+from countersign_sdk import Agent
+
+from ..bootstrap import Layout
+from ..client import Client
+from ..commands.audit import verify_file
+from ..embedded.datadir import write_secret
+from ..output import console
+from . import acts
+from .stage import AGENT, APPROVER, ONCALL, Narrator, Stage, governance
+
+
+async def play(*, url: str, nats_url: str, layout: Layout, files: Path, ticketing_url: str, ungoverned_url: str) -> int:
+    """Play all five acts; returns the number of ledger entries verified at the end."""
+    admin = Client(url, layout.admin_token.read_text().strip())
+    applied = await asyncio.to_thread(
+        admin.post, "/api/v1/apply", {"documents": governance(files, ticketing_url), "dry_run": False}
+    )
+    if applied["errors"]:
+        raise CountersignError(f"the example's files are not valid: {applied['errors']}")
+    creds = layout.root / f"{AGENT}.creds"
+    issued = await asyncio.to_thread(admin.post, f"/api/v1/agents/{AGENT}/credentials", {"kinds": ["nats"]})
+    write_secret(creds, issued["nats_creds"])
+    trust = TrustBundle.from_json(layout.trust.read_text())
+    async with aiohttp.ClientSession() as http, Agent.nats(nats_url, creds, trust=trust) as agent:
+        stage = Stage(
+            narrator=Narrator(),
+            admin=admin,
+            approver=await _person(admin, APPROVER),
+            oncall=await _person(admin, ONCALL),
+            agent=agent,
+            http=http,
+            ticketing_url=ticketing_url,
+            ungoverned_url=ungoverned_url,
+            folder=layout.root,
+            trust=layout.trust,
+            checkpoints=layout.checkpoints,
+        )
+        await acts.without(stage)
+        request_id = await acts.approval(stage)
+        await acts.guardrails(stage)
+        await acts.stop(stage)
+        await acts.trail(stage, request_id)
+    report = await asyncio.to_thread(verify_file, layout.root / "ledger-export.jsonl", layout.trust, layout.checkpoints)
+    console.print(f"ledger verified: {report.entries} entries")
+    return report.entries
+
+
+async def _person(admin: Client, name: str) -> Client:
+    issued = await asyncio.to_thread(admin.post, "/api/v1/people", {"name": name, "roles": ["approver"]})
+    return Client(admin.url, issued["token"])

@@ -1,0 +1,32 @@
+"""The `countersign` command: run, operate and verify."""
+
+from __future__ import annotations
+
+import typer
+
+from .commands import actions, agents, approvals, audit, stops, system
+from .commands.apply import apply
+from .commands.demo import demo
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=(
+        "The execution control plane for AI agents. Finds the local system of this folder by itself, or another by"
+        " COUNTERSIGN_URL and COUNTERSIGN_TOKEN. Exit codes: 0 done, 1 refused or not as it should be, 2 usage,"
+        " 3 not reachable."
+    ),
+)
+app.command()(system.up)
+app.command()(system.status)
+app.command()(apply)
+app.add_typer(actions.app, name="actions")
+app.add_typer(approvals.app, name="approvals")
+app.add_typer(agents.app, name="agents")
+app.add_typer(agents.people, name="people")
+app.add_typer(stops.app, name="stops")
+app.add_typer(audit.app, name="audit")
+app.command()(demo)
+app.command()(system.version)

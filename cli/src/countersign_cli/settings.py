@@ -1,0 +1,18 @@
+"""How the command finds the system: settings from the environment, else the data folder of a local system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ClientSettings(BaseSettings):
+    """Read from the environment with prefix ``COUNTERSIGN_``."""
+
+    model_config = SettingsConfigDict(env_prefix="COUNTERSIGN_", extra="ignore", frozen=True)
+
+    url: str | None = Field(default=None, description="the gateway, e.g. https://countersign.example.com")
+    token: str | None = Field(default=None, description="your token")
+    data_dir: Path = Field(default=Path(".countersign"), description="data folder of a local system")

@@ -1,0 +1,131 @@
+"""The agent's side of Countersign."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.ids import new_id
+from countersign_ledger import TrustBundle
+
+from .over_http import HttpTransport
+from .over_nats import NatsTransport
+from .transport import Transport
+
+
+class Agent:
+    """One agent. Make it with :meth:`nats` or :meth:`http`, use it in ``async with``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._started = time.monotonic()
+
+    @classmethod
+    def nats(cls, url: str, creds_file: str | Path, *, trust: TrustBundle | None = None) -> Self:
+        """Over NATS, with the credentials file that `countersign agents credentials` wrote.
+
+        With ``trust`` every answer's signature is checked, and an answer that is not the gateway's is ignored.
+        """
+        return cls(NatsTransport(url, Path(creds_file), trust))
+
+    @classmethod
+    def http(cls, url: str, token: str) -> Self:
+        """Over HTTP, with the agent's token."""
+        return cls(HttpTransport(url, token))
+
+    async def __aenter__(self) -> Self:
+        await self._transport.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.close()
+
+    async def submit(
+        self,
+        tool: str,
+        args: dict[str, Any],
+        *,
+        env: str,
+        session_id: str | None = None,
+        on_behalf_of: str | Sequence[str] | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
+        timeout_s: float = 30,
+    ) -> ActionResult:
+        """Hand in an action; returns once it is accepted, and will then end whatever happens.
+
+        ``on_behalf_of`` is whom the agent acts for (``person:…``, ``system:…``, ``agent:…``), several outermost first.
+        Submitting again with the same ``request_id`` is harmless. Raises :class:`CountersignError` if it is refused as a
+        request, :class:`Unavailable` if nobody accepts it within ``timeout_s`` seconds.
+        """
+        body = _body(tool, args, env, session_id, on_behalf_of, reason, request_id)
+        return await self._transport.submit(body, timeout_s)
+
+    async def call(
+        self,
+        tool: str,
+        args: dict[str, Any],
+        *,
+        env: str,
+        session_id: str | None = None,
+        on_behalf_of: str | Sequence[str] | None = None,
+        reason: str | None = None,
+        request_id: str | None = None,
+        wait_s: float = 25,
+    ) -> ActionResult:
+        """Hand in an action and wait for its outcome, at most ``wait_s`` seconds; then its state so far."""
+        body = _body(tool, args, env, session_id, on_behalf_of, reason, request_id)
+        return await self._transport.call(body, wait_s)
+
+    async def wait(self, request_id: str, timeout_s: float | None = None) -> ActionResult:
+        """The outcome of an action; raises :class:`TimeoutError` if it has not ended after ``timeout_s`` seconds."""
+        async with asyncio.timeout(timeout_s):
+            while True:
+                result = await self._transport.get(request_id, 20)
+                if result.state in FINAL_STATES:
+                    return result
+
+    async def get(self, request_id: str) -> ActionResult:
+        """The action's state now."""
+        return await self._transport.get(request_id, 0)
+
+    async def cancel(self, request_id: str, reason: str | None = None) -> ActionResult:
+        """Withdraw an action that is not granted yet."""
+        return await self._transport.cancel(request_id, reason)
+
+    async def heartbeat(
+        self, status: str = "healthy", *, version: str | None = None, load: float | None = None
+    ) -> None:
+        """Say that the agent lives. ``load`` is 0 to 1."""
+        body: dict[str, Any] = {"status": status, "uptime_s": round(time.monotonic() - self._started, 1)}
+        if version is not None:
+            body["version"] = version
+        if load is not None:
+            body["load"] = load
+        await self._transport.heartbeat(body)
+
+
+def _body(
+    tool: str,
+    args: dict[str, Any],
+    env: str,
+    session_id: str | None,
+    on_behalf_of: str | Sequence[str] | None,
+    reason: str | None,
+    request_id: str | None,
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"request_id": request_id or new_id(), "tool": tool, "args": args, "env": env}
+    if session_id is not None:
+        body["session_id"] = session_id
+    if on_behalf_of is not None:
+        body["on_behalf_of"] = on_behalf_of if isinstance(on_behalf_of, str) else list(on_behalf_of)
+    if reason is not None:
+        body["reason"] = reason
+    return body

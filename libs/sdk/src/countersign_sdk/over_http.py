@@ -1,0 +1,102 @@
+"""Countersign over HTTP. The request id serves as idempotency key, so repeating is harmless here too."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import orjson
+
+from countersign_contracts.actions import ActionResult
+from countersign_contracts.errors import CountersignError, Unavailable
+
+_TRIES = 5
+
+
+class HttpTransport:
+    """One HTTP session of one agent."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._url = url.rstrip("/")
+        self._token = token
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the session; nothing is sent yet."""
+        self._session = aiohttp.ClientSession(
+            headers={"Authorization": f"Bearer {self._token}"}, connector=aiohttp.TCPConnector(limit=0)
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def submit(self, body: dict[str, Any], timeout_s: float) -> ActionResult:
+        """Post it."""
+        return await self._post(body, None, timeout_s)
+
+    async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
+        """Post it and wait."""
+        return await self._post(body, f"wait={wait_s}", wait_s + 10)
+
+    async def _post(self, body: dict[str, Any], prefer: str | None, timeout_s: float) -> ActionResult:
+        submission = dict(body)
+        headers = {"Idempotency-Key": submission.pop("request_id")}
+        if prefer is not None:
+            headers["Prefer"] = prefer
+        answer = await self._send("POST", "/api/v1/actions", submission, headers, timeout_s)
+        return ActionResult.model_validate(answer)
+
+    async def get(self, request_id: str, wait_s: float) -> ActionResult:
+        """Look it up, waiting for its end."""
+        headers = {"Prefer": f"wait={wait_s}"} if wait_s > 0 else {}
+        answer = await self._send("GET", f"/api/v1/actions/{request_id}", None, headers, wait_s + 10)
+        return ActionResult.model_validate(answer["state"])
+
+    async def cancel(self, request_id: str, reason: str | None) -> ActionResult:
+        """Withdraw it."""
+        answer = await self._send("POST", f"/api/v1/actions/{request_id}/cancel", {"reason": reason}, {}, 15)
+        return ActionResult.model_validate(answer)
+
+    async def heartbeat(self, body: dict[str, Any]) -> None:
+        """Post it."""
+        await self._send("POST", "/api/v1/heartbeat", body, {}, 10)
+
+    async def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_s: float
+    ) -> Any:
+        if self._session is None:
+            raise CountersignError("use the agent in `async with`")
+        timeout = aiohttp.ClientTimeout(total=timeout_s)
+        data = None if body is None else orjson.dumps(body)
+        pause = 0.2
+        for left in reversed(range(_TRIES)):
+            try:
+                async with self._session.request(
+                    method,
+                    self._url + path,
+                    data=data,
+                    headers=headers | {"Content-Type": "application/json"},
+                    timeout=timeout,
+                ) as response:
+                    raw = await response.read()
+                    if response.status < 400:
+                        return orjson.loads(raw) if raw else {}
+                    error = _problem(raw, response.status)
+                    if error.status not in (429, 503) or left == 0:
+                        raise error
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if left == 0:
+                    raise Unavailable(f"{self._url} does not answer: {str(error) or type(error).__name__}") from None
+            await asyncio.sleep(pause)
+            pause *= 2
+        raise Unavailable(f"{self._url} does not answer")
+
+
+def _problem(raw: bytes, status: int) -> CountersignError:
+    try:
+        return CountersignError.from_problem(orjson.loads(raw))
+    except (orjson.JSONDecodeError, AttributeError):
+        return CountersignError(f"HTTP status {status}")

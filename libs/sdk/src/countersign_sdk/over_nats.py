@@ -1,0 +1,177 @@
+"""Countersign over NATS: the agent chooses the request id and repeats until it hears ``accepted``."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import nats
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from countersign_contracts import subjects
+from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.envelope import Envelope
+from countersign_contracts.errors import CountersignError, Unavailable
+from countersign_contracts.topology import RESULT_TYPE
+from countersign_ledger import TrustBundle
+
+#: How long to wait before an unanswered message is sent again, doubling up to the last value.
+_REPEAT_S = (1.0, 2.0, 4.0)
+
+
+class NatsTransport:
+    """One NATS connection of one agent."""
+
+    def __init__(self, url: str, creds_file: Path, trust: TrustBundle | None) -> None:
+        self._url = url
+        self._creds_file = creds_file
+        self._trust = trust
+        self.agent_id = agent_in(creds_file)
+        self._client = Client()
+        self._heard: dict[str, asyncio.Queue[Msg]] = {}
+
+    async def open(self) -> None:
+        """Connect and listen for results. Raises :class:`Unavailable` if the server is away or refuses."""
+        try:
+            await self._client.connect(
+                self._url,
+                name=f"countersign-agent-{self.agent_id}",
+                user_credentials=str(self._creds_file),
+                inbox_prefix=subjects.inbox(self.agent_id),
+                max_reconnect_attempts=-1,
+                connect_timeout=5,
+                error_cb=self._ignore,
+            )
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            await self._client.close()  # a refused connect leaves its socket open
+            raise Unavailable(f"NATS at {self._url} does not let {self.agent_id} in: {error}") from None
+        await self._client.subscribe(f"{subjects.agent(self.agent_id, 'results')}.>", cb=self._result)
+
+    async def _ignore(self, error: Exception) -> None:
+        """The client reconnects by itself; what failed shows as a missing answer."""
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._client.close()
+
+    async def _result(self, msg: Msg) -> None:
+        queue = self._heard.get(msg.subject.rsplit(".", 1)[-1])
+        if queue is not None:
+            queue.put_nowait(msg)
+
+    # --- what an agent does -------------------------------------------------------------------------
+
+    async def submit(self, body: dict[str, Any], timeout_s: float) -> ActionResult:
+        """Queue it, and again until the gateway says that it is accepted."""
+        request_id = body["request_id"]
+        queue = self._heard.setdefault(request_id, asyncio.Queue())
+        payload = orjson.dumps(body)
+        try:
+            async with asyncio.timeout(timeout_s):
+                for pause in _pauses():
+                    await self._client.publish(subjects.agent(self.agent_id, "actions"), payload)
+                    try:
+                        async with asyncio.timeout(pause):
+                            while True:
+                                result = self._read(await queue.get())
+                                if result is not None:
+                                    return result
+                    except TimeoutError:
+                        continue
+        except TimeoutError:
+            pass
+        finally:
+            self._heard.pop(request_id, None)
+        raise Unavailable(f"the action {request_id} was not accepted within {timeout_s} s; submit it again with its id")
+
+    async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
+        """Request and wait; an unanswered request is repeated with the same id, which is harmless."""
+        deadline = asyncio.get_running_loop().time() + wait_s + 3
+        while True:
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                return await self._ask("call", body | {"wait_s": max(0.0, min(wait_s, left - 2))}, max(left, 1))
+            except Unavailable:
+                if asyncio.get_running_loop().time() + 0.5 > deadline:
+                    raise
+                await asyncio.sleep(0.25)
+
+    async def get(self, request_id: str, wait_s: float) -> ActionResult:
+        """Ask for the state; while it has not ended, listen for its result."""
+        queue = self._heard.setdefault(request_id, asyncio.Queue())
+        try:
+            result = await self._ask("get", {"request_id": request_id}, 5)
+            if result.state in FINAL_STATES or wait_s <= 0:
+                return result
+            try:
+                # a result that was published before this connection listened shows at the next look
+                async with asyncio.timeout(min(wait_s, 5)):
+                    while True:
+                        heard = self._read(await queue.get())
+                        if heard is not None and heard.state in FINAL_STATES:
+                            return heard
+            except TimeoutError:
+                return await self._ask("get", {"request_id": request_id}, 5)
+        finally:
+            self._heard.pop(request_id, None)
+
+    async def cancel(self, request_id: str, reason: str | None) -> ActionResult:
+        """Withdraw it."""
+        body = {"request_id": request_id} | ({"reason": reason} if reason else {})
+        return await self._ask("cancel", body, 10)
+
+    async def heartbeat(self, body: dict[str, Any]) -> None:
+        """Plain NATS: nobody answers."""
+        await self._client.publish(subjects.agent(self.agent_id, "heartbeat"), orjson.dumps(body))
+
+    # --- answers --------------------------------------------------------------------------------------
+
+    async def _ask(self, verb: str, body: dict[str, Any], timeout_s: float) -> ActionResult:
+        try:
+            msg = await self._client.request(subjects.agent(self.agent_id, verb), orjson.dumps(body), timeout=timeout_s)
+        except nats.errors.NoRespondersError:
+            raise Unavailable("the gateway is not running") from None
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise Unavailable(f"the gateway did not answer: {error}") from None
+        result = self._read(msg)
+        if result is None:
+            raise CountersignError("the answer is not signed by the gateway: it was ignored")
+        return result
+
+    def _read(self, msg: Msg) -> ActionResult | None:
+        """The result; None if it is not the gateway's. Raises the problem that was answered."""
+        if self._trust is not None:
+            try:
+                envelope = Envelope.read(msg.headers, msg.data)
+                envelope.verify(self._trust)
+            except CountersignError:
+                return None
+            if envelope.type != RESULT_TYPE or envelope.subject != self.agent_id:
+                return None
+        body = orjson.loads(msg.data)
+        if problem := body.get("problem"):
+            raise CountersignError.from_problem(problem)
+        return ActionResult.from_bytes(msg.data)
+
+
+def _pauses() -> Any:
+    yield from _REPEAT_S
+    while True:
+        yield _REPEAT_S[-1]
+
+
+def agent_in(creds_file: Path) -> str:
+    """The agent's id: the name in the JWT of its credentials file. Raises :class:`CountersignError` if it has none."""
+    try:
+        jwt = creds_file.read_text().split("-----BEGIN NATS USER JWT-----")[1].split("------END")[0].strip()
+        payload = jwt.split(".")[1]
+        return str(orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["name"])
+    except OSError as error:
+        raise CountersignError(f"cannot read {creds_file}: {error.strerror}") from None
+    except (IndexError, ValueError, KeyError, TypeError):
+        raise CountersignError(f"{creds_file} is not a NATS credentials file") from None

@@ -1,0 +1,1 @@
+"""Approvals: the request to people, their votes, and what happens when nobody votes in time."""

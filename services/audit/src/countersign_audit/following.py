@@ -1,0 +1,148 @@
+"""Follows one stream without a gap: what its consumer did not bring, or not yet, is read from the stream by its sequence.
+
+A consumer brings most messages in order. But after a crash those that were in flight come again only when their time is up,
+behind newer ones. The ledger is to have every message in the stream's order, at once: so a gap is filled when it shows.
+Not here: what the messages say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from base64 import b64decode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+
+from countersign_contracts.errors import Unavailable
+from countersign_contracts.topology import Consumer
+
+from .arrival import Message
+
+_TIMEOUT_S = 2.0
+#: A gap that cannot be read is left after so many attempts: its messages come later, from the consumer.
+_ATTEMPTS = 3
+_NO_MESSAGE = 10037
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMessage:
+    """A message read from its stream by sequence. ``tries``: whether it was delivered before is not known."""
+
+    stream: str
+    epoch: int
+    stream_seq: int
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+    tries: int = 2
+
+
+class Bus(Protocol):
+    """Where the present NATS client is found (``countersign_chassis.connection.NatsConnection`` is one)."""
+
+    @property
+    def client(self) -> Client: ...
+
+
+class Followed:
+    """One stream: ``last`` is the sequence up to which everything was passed on, in the incarnation ``epoch``."""
+
+    def __init__(self, spec: Consumer, bus: Bus, log: Any) -> None:
+        self.spec = spec
+        self._bus = bus
+        self._log = log
+        self.epoch = 0
+        self.last = 0
+
+    def resume(self, epoch: int, last: int) -> None:
+        """Go on after ``last``."""
+        self.epoch, self.last = epoch, last
+
+    async def completed(self, messages: Sequence[Message]) -> list[Message]:
+        """These messages, each after those that stand before it in the stream and were not passed on yet."""
+        whole: list[Message] = []
+        for message in messages:
+            if message.epoch != self.epoch:
+                self.resume(message.epoch, 0)
+            if message.stream_seq > self.last + 1:
+                whole += await self._between(self.last + 1, message.stream_seq - 1)
+            whole.append(message)
+            self.last = max(self.last, message.stream_seq)
+        return whole
+
+    async def in_flight(self) -> list[Message]:
+        """What was delivered to somebody and not passed on here. Raises :class:`Unavailable`."""
+        info = await self._ask(f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}", b"")
+        delivered = int(info["delivered"]["stream_seq"])
+        if delivered <= self.last:
+            return []
+        messages = await self._between(self.last + 1, delivered)
+        self.last = delivered
+        return messages
+
+    async def incarnation(self) -> int:
+        """The stream's creation time in Unix seconds. Raises :class:`Unavailable`."""
+        info = await self._ask(f"$JS.API.STREAM.INFO.{self.spec.stream}", b"")
+        return int(datetime.fromisoformat(info["created"][:19] + "+00:00").timestamp())
+
+    async def _between(self, first: int, last: int) -> list[Message]:
+        """The stream's messages from ``first`` to ``last``; those that it does not have any more are left out."""
+        found: list[Message] = []
+        attempt = 1
+        while first <= last:
+            try:
+                message = await self._read(first)
+            except Unavailable as error:
+                if attempt == _ATTEMPTS:
+                    self._log.warning(
+                        "gap not filled", stream=self.spec.stream, first=first, last=last, reason=error.detail
+                    )
+                    break
+                attempt += 1
+                await asyncio.sleep(0.1 * attempt)
+                continue
+            if message is None or message.stream_seq > last:
+                break
+            found.append(message)
+            first = message.stream_seq + 1
+        return found
+
+    async def _read(self, seq: int) -> ReadMessage | None:
+        """The message at ``seq``, or the next one after it; None if there is none."""
+        request = orjson.dumps({"seq": seq, "next_by_subj": ">"})
+        answer = await self._ask(f"$JS.API.STREAM.MSG.GET.{self.spec.stream}", request)
+        if (message := answer.get("message")) is None:
+            return None
+        return ReadMessage(
+            stream=self.spec.stream,
+            epoch=self.epoch,
+            stream_seq=int(message["seq"]),
+            subject=message["subject"],
+            headers=read_headers(b64decode(message.get("hdrs", ""))),
+            body=b64decode(message.get("data", "")),
+        )
+
+    async def _ask(self, subject: str, body: bytes) -> dict[str, Any]:
+        try:
+            reply = await self._bus.client.request(subject, body, timeout=_TIMEOUT_S)
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise Unavailable(f"{subject} is not answered: {error}") from None
+        answer: dict[str, Any] = orjson.loads(reply.data)
+        if (refusal := answer.get("error")) is not None and refusal.get("err_code") != _NO_MESSAGE:
+            raise Unavailable(f"{subject}: {refusal.get('description')}")
+        return answer
+
+
+def read_headers(block: bytes) -> dict[str, str]:
+    """The headers in their wire form (ADR-4): a version line, then ``Name: value`` lines. As the client reads them."""
+    headers: dict[str, str] = {}
+    for line in block.split(b"\r\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers[name.strip().decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
+    return headers

@@ -1,0 +1,199 @@
+"""The call under a claim: the gate before its first byte, word that it lasts, and the event of how it ended.
+
+The gate is where promise 9 becomes exact. A claim read the stops when it was committed; a call that starts
+within the lease from then needs no second look at the rows, one that starts later renews its claim. The copy
+of the stops in this process is read last, synchronously: after an acknowledged stop nothing in its scope
+passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from countersign_contracts.actions import ActionExecuted, ActionRefused, ActionStarted
+from countersign_contracts.control import Stop
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.model import now
+
+from .admission import Admitted, RefusedAction, refusal_event
+from .caller import Called, Caller, Withheld
+from .control_store import ControlStore
+from .databases import AWAY
+from .executions import Executions
+from .outcome import conclude
+from .recovery import State
+from .request import HttpRequest
+from .stops import Stops, stopped
+
+Publish = Callable[[ActionStarted], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Held:
+    """A claim. ``looked_at``: when the stops were last read for it, by this loop's clock."""
+
+    request_id: str
+    execution_id: str
+    fence: int
+    looked_at: float
+    interrupted_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the claim ended: the row's new state and the event that says so."""
+
+    state: State
+    event: ActionExecuted | ActionRefused
+
+
+@dataclass(frozen=True, slots=True)
+class NotStarted:
+    """No byte was sent, and the claim can be given back (or was lost)."""
+
+    reason: str
+
+
+class Stopped(Withheld):
+    """A stop covers the action."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stopped(stop).message)
+        self.stop = stop
+
+
+class Performer:
+    """Calls under claims. ``lease_s`` as in :mod:`.control`; ``announce`` publishes that a call lasts."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        executions: Executions,
+        control: ControlStore,
+        stops: Stops,
+        announce: Callable[[ActionStarted, str | None], Awaitable[None]],
+        *,
+        lease_s: float,
+        started_after_s: float,
+        log: Any,
+    ) -> None:
+        self._caller = caller
+        self._executions = executions
+        self._control = control
+        self._stops = stops
+        self._announce = announce
+        self._lease_s = lease_s
+        self._started_after_s = started_after_s
+        self._log = log
+
+    async def perform(
+        self,
+        admitted: Admitted,
+        request: HttpRequest,
+        headers: dict[str, str],
+        held: Held,
+        traceparent: str | None,
+    ) -> Ended | NotStarted:
+        """Make the call under ``held``; returns when it ended, or when it could not start."""
+        word = _Word(self._announce, admitted, held, traceparent, self._started_after_s, self._log)
+
+        async def gate() -> None:
+            if asyncio.get_running_loop().time() - held.looked_at >= self._lease_s:
+                await self._look_again(admitted, held)
+            if (stop := self._stops.covering(admitted.scopes)) is not None:
+                raise Stopped(stop)
+            word.call_starts()
+
+        try:
+            called = await self._caller.call(admitted.tool, request, headers, gate)
+        finally:
+            await word.spoken()
+        return self._ended(admitted, held, called, word.started_at)
+
+    def _ended(self, admitted: Admitted, held: Held, called: Called, started_at: datetime | None) -> Ended | NotStarted:
+        at = now()
+        if not called.attempts and called.withheld is not None and not held.interrupted_before:
+            if not isinstance(called.withheld, Stopped):
+                return NotStarted(str(called.withheld))
+            refusal = RefusedAction(stopped(called.withheld.stop))
+            return Ended("refused", refusal_event(admitted.action, refusal, at))
+        execution = conclude(
+            admitted.tool,
+            called.attempts,
+            execution_id=held.execution_id,
+            fence=held.fence,
+            interrupted_before=held.interrupted_before,
+            started_at=started_at,
+            finished_at=at,
+            withheld=str(called.withheld) if called.withheld else None,
+        )
+        return Ended(execution.outcome, ActionExecuted(action=admitted.action.ref(), execution=execution))
+
+    async def _look_again(self, admitted: Admitted, held: Held) -> None:
+        looked_at = asyncio.get_running_loop().time()
+        try:
+            async with self._executions.transaction() as connection:
+                await self._control.lock_stops_out(connection)
+                if (stop := await self._control.covering(connection, admitted.scopes)) is not None:
+                    raise Stopped(stop)
+                if not await self._executions.renew(connection, held.request_id, held.fence):
+                    raise Withheld("the claim was taken over")
+        except AWAY as error:
+            raise Withheld(f"the stops cannot be read: {error}") from None
+        held.looked_at = looked_at
+
+
+class _Word:
+    """Says that a call started, once it lasts."""
+
+    def __init__(
+        self,
+        announce: Callable[[ActionStarted, str | None], Awaitable[None]],
+        admitted: Admitted,
+        held: Held,
+        traceparent: str | None,
+        after_s: float,
+        log: Any,
+    ) -> None:
+        self._announce = announce
+        self._admitted = admitted
+        self._held = held
+        self._traceparent = traceparent
+        self._after_s = after_s
+        self._log = log
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.started_at: datetime | None = None
+
+    def call_starts(self) -> None:
+        """The first byte is about to leave; later tries change nothing."""
+        if self.started_at is None:
+            self.started_at = now()
+            self._timer = asyncio.get_running_loop().call_later(self._after_s, self._speak)
+
+    def _speak(self) -> None:
+        self._task = asyncio.create_task(self._say())
+
+    async def _say(self) -> None:
+        event = ActionStarted(
+            action=self._admitted.action.ref(),
+            execution_id=self._held.execution_id,
+            fence=self._held.fence,
+            started_at=self.started_at or now(),
+        )
+        try:
+            await self._announce(event, self._traceparent)
+        except CountersignError as error:
+            # the outcome will be said in any case
+            self._log.warning("could not say that a call started", error=error.detail)
+
+    async def spoken(self) -> None:
+        """Nothing is said after this: the outcome comes after the start, if that was said at all."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            await self._task

@@ -1,0 +1,125 @@
+"""Hand-written Cedar: split into policies with their lines, parsed, named, and validated against the schema.
+
+A policy's id is ``<file stem>/<its @id, or its number in the file>``. Cedar's own messages carry no position, so each
+policy is parsed by itself and an error is reported at its line, or at the name in it that the message is about.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cedarpy
+
+from countersign_contracts.catalogue import FileError
+
+#: First parts of the ids of compiled policies; a file of that name could take one of theirs.
+RESERVED_STEMS = ("agent", "profile")
+
+_TOKEN = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|;', re.DOTALL)
+_NAMED = re.compile(r"`([^`]+)`")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPolicy:
+    """One policy of a file: its id, Cedar's JSON form of it, its text, and the line (from 1) it starts at."""
+
+    id: str
+    est: Mapping[str, Any]
+    text: str
+    path: str
+    line: int
+
+    def error(self, message: str, allowed: str | None = None) -> FileError:
+        """An error in this policy, at the line of the name that ``message`` is about where there is one."""
+        line = self.line + _offset(self.text, message)
+        return FileError(path=self.path, line=line, field=self.id, message=message, allowed=allowed)
+
+
+def parse(path: str, stem: str, text: str) -> tuple[list[WrittenPolicy], list[FileError]]:
+    """The policies of one ``.cedar`` file, and everything that is wrong with it."""
+    if stem in RESERVED_STEMS:
+        allowed = "any name but " + ", ".join(RESERVED_STEMS)
+        return [], [FileError(path=path, message=f"a policy file cannot be called `{stem}`", allowed=allowed)]
+    policies: list[WrittenPolicy] = []
+    errors: list[FileError] = []
+    first: dict[str, int] = {}
+    for number, (line, statement) in enumerate(_statements(text), start=1):
+        try:
+            parsed = json.loads(cedarpy.policies_to_json_str(statement))
+        except ValueError as error:
+            where = line + _offset(statement, str(error))
+            errors.append(FileError(path=path, line=where, message=f"not Cedar: {error}"))
+            continue
+        if parsed["templates"]:
+            message = "a policy with `?principal` or `?resource` permits nothing by itself"
+            errors.append(FileError(path=path, line=line, message=message, allowed='principal in Profile::"…"'))
+            continue
+        for est in parsed["staticPolicies"].values():
+            name = est.get("annotations", {}).get("id") or str(number)
+            if not _ID.fullmatch(name):
+                message, allowed = f"the id `{name[:64]}` is not in the allowed form", _ID.pattern
+                errors.append(FileError(path=path, line=line, message=message, allowed=allowed))
+            if name in first:
+                message = f"the id `{name}` is taken by the policy in line {first[name]}"
+                errors.append(FileError(path=path, line=line, field=f"{stem}/{name}", message=message))
+            first.setdefault(name, line)
+            policies.append(WrittenPolicy(f"{stem}/{name}", est, statement, path, line))
+    return policies, errors
+
+
+def validate(policy: WrittenPolicy, schema: cedarpy.Schema, allowed: str | None) -> list[FileError]:
+    """What the schema says against ``policy``; ``allowed`` names the actions there are."""
+    result = cedarpy.validate_policies(policy.text, schema)
+    errors: list[FileError] = []
+    for each in result.errors:
+        message = re.sub(r"^for policy `[^`]*`, ", "", each.error)
+        errors.append(policy.error(message, allowed if "action" in message else None))
+    return errors
+
+
+def mentioned(est: Any) -> Iterator[str]:
+    """Every attribute name that a policy looks at: by access, by ``has``, or in a record that it compares with."""
+    if isinstance(est, Mapping):
+        if isinstance(attribute := est.get("attr"), str):
+            yield attribute
+        if isinstance(record := est.get("Record"), Mapping):
+            yield from record
+        for value in est.values():
+            yield from mentioned(value)
+    elif isinstance(est, list):
+        for value in est:
+            yield from mentioned(value)
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """Each policy's text with the line of its first token; what follows the last ``;`` too, if it says anything."""
+    start = 0
+    for token in _TOKEN.finditer(text):
+        if token.group() == ";":
+            yield _trimmed(text, start, token.end())
+            start = token.end()
+    line, rest = _trimmed(text, start, len(text))
+    if rest:
+        yield line, rest
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, str]:
+    """``text[start:end]`` without leading blanks and comments, and its line."""
+    leading = re.compile(r"(?:\s+|//[^\n]*)*").match(text, start, end)
+    begin = leading.end() if leading else start
+    return text.count("\n", 0, begin) + 1, text[begin:end].rstrip()
+
+
+def _offset(statement: str, message: str) -> int:
+    """How many lines into the statement the name is that Cedar's message is about; 0 where it names none."""
+    for named in reversed(_NAMED.findall(message)):
+        words = _WORD.findall(named)
+        if words and (found := re.search(rf"\b{re.escape(words[-1])}\b", statement)):
+            return statement.count("\n", 0, found.start())
+    return 0

@@ -1,0 +1,69 @@
+"""Declared agents: the two steps of a change that `countersign apply` drives through its owners."""
+
+from __future__ import annotations
+
+from countersign_contracts.commands import ChangePlan, CommitAgents, PrepareAgents
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.model import now
+
+from . import declarations
+from .aftermath import Aftermath
+from .outbox import Outbox
+from .store import Lock, Store
+
+_COMMITTED = "SELECT plan FROM declared_change WHERE change_id = $1"
+_COMMIT = "INSERT INTO declared_change (change_id, plan, committed_at) VALUES ($1, $2, $3)"
+
+
+class Changes:
+    """Answers PrepareAgents and CommitAgents."""
+
+    def __init__(self, store: Store, outbox: Outbox, aftermath: Aftermath) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._aftermath = aftermath
+
+    async def prepare(self, command: PrepareAgents) -> ChangePlan:
+        """What the change would do to agents, or every error in its files. Changes nothing."""
+        declared = declarations.read(command.documents)
+        async with self._store.transaction() as connection:
+            present = await self._store.present(connection, declared.agent_ids, now())
+        return declarations.plan(declared, present)
+
+    async def commit(self, command: CommitAgents) -> ChangePlan:
+        """Apply the change in one transaction; again answers the same.
+
+        Raises `stale` if a declared agent is not any more as it was when the change was prepared.
+        """
+        declared = declarations.read(command.documents)
+        async with self._store.transaction() as connection:
+            await self._store.within(connection, Lock.DECLARE)
+            done = await connection.fetchval(_COMMITTED, command.change_id)
+            if done is not None:
+                plan = ChangePlan.from_bytes(done.encode())
+            else:
+                at = now()
+                present = await self._store.lock(connection, declared.agent_ids, at)
+                plan = declarations.plan(declared, present)
+                if plan.errors or plan.base != command.base:
+                    raise _stale(command)
+                created, changed = declarations.changes(declared, present, command.by, at, command.change_id)
+                for change in created:
+                    if not await self._store.create(connection, change, command.by, at):
+                        raise _stale(command)
+                for change in changed:
+                    await self._store.save(connection, change, command.by, at)
+                by_id = sorted((*created, *changed), key=lambda change: change.record.agent_id)
+                await self._outbox.add(connection, [event for change in by_id for event in change.events])
+                await connection.execute(_COMMIT, command.change_id, plan.to_bytes().decode(), at)
+        touched = [change.name for change in plan.changes if change.action != "unchanged"]
+        await self._aftermath.of(within_s=command.rpc.timeout_s - 1, agents=touched)
+        return plan
+
+
+def _stale(command: CommitAgents) -> CountersignError:
+    return CountersignError(
+        f"an agent that change {command.change_id} declares was registered, changed or revoked meanwhile;"
+        " apply the files again",
+        code="stale",
+    )

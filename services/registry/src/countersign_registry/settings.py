@@ -1,0 +1,33 @@
+"""The registry's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from countersign_chassis import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What can be set for the registry, beyond what every service has."""
+
+    nats_agents_creds_file: Path | None = Field(default=None, description="the registry's user in account AGENTS")
+    nats_system_creds_file: Path | None = Field(
+        default=None, description="its user in the system account, which may change account AGENTS and nothing else"
+    )
+    agents_account_file: Path = Field(
+        default=Path(".countersign/nats/agents-account.jwt"), description="account AGENTS as bootstrap made it"
+    )
+    operator_signing_seed_file: Path = Field(
+        default=Path(".countersign/keys/nats-operator-signing.seed"), description="signs account AGENTS anew"
+    )
+    agents_signing_seed_file: Path = Field(
+        default=Path(".countersign/keys/nats-agents-signing.seed"), description="scoped key that signs agents' users"
+    )
+    admin_token_file: Path = Field(default=Path(".countersign/admin.token"), description="the token of person `admin`")
+    max_live_credentials: int = Field(default=16, ge=1, le=64, description="of one kind, for one agent")
+    heartbeat_flush_s: float = Field(default=5.0, gt=0, le=300, description="how often last-seen times are written")
+    projection_check_s: float = Field(default=60.0, gt=0, description="how often the buckets are checked for loss")
+    account_check_s: float = Field(default=60.0, gt=0, description="how often account AGENTS is pushed again")
+    account_push_timeout_s: float = Field(default=2.0, gt=0, le=10, description="for each answer of nats-server")

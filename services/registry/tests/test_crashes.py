@@ -1,0 +1,137 @@
+"""What a crash, a restart or a loss of JetStream may not take away: events, and what others see."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from countersign_chassis import Failpoints, Service
+from countersign_contracts.envelope import Envelope
+from countersign_contracts.errors import CountersignError
+
+if TYPE_CHECKING:
+    from conftest import Fleet
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+def crash_at(name: str) -> Failpoints:
+    async def crash() -> None:
+        raise Crash(name)
+
+    return Failpoints({name: crash})
+
+
+async def pending(fleet: Fleet) -> int:
+    return len(await fleet.sql("SELECT FROM outbox WHERE published_at IS NULL AND about <> 'admin'"))
+
+
+async def test_a_crash_between_commit_and_publish_loses_nothing(fleet: Fleet) -> None:
+    point = "registry.after_commit_before_publish"
+    await fleet.run(crash_at(point))
+    with pytest.raises(CountersignError):
+        await fleet.register()
+    assert await pending(fleet) == 1
+    assert await fleet.shown() is None
+
+    await fleet.run()
+    (event,) = await fleet.events(1)
+    assert event.about() == "alpha"
+    assert await fleet.shown() == (await fleet.get()).agent
+    await fleet.until(lambda: nothing_pending(fleet))
+
+
+async def test_a_crash_between_publish_and_its_mark_repeats_the_event_under_its_id(fleet: Fleet) -> None:
+    await fleet.run()
+    await fleet.until(lambda: nothing_pending(fleet))
+    await fleet.run(crash_at("registry.after_publish_before_mark"))
+    await fleet.register()
+    await fleet.events(1)
+    assert await pending(fleet) == 1
+    before = await fleet.raw_events()
+    await fleet.run()
+    await fleet.until(lambda: nothing_pending(fleet))
+    assert await fleet.raw_events() == before
+
+
+async def test_a_crash_after_a_revocation_was_committed_does_not_keep_the_agent_in(fleet: Fleet) -> None:
+    await fleet.run()
+    await fleet.register()
+    agent = await fleet.connect((await fleet.issue()).nats_creds)
+    await fleet.run(crash_at("registry.after_commit_before_publish"))
+    with pytest.raises(CountersignError):
+        await fleet.set_status("revoked")
+    assert agent.client.is_connected
+    await fleet.run()
+    await agent.dropped(seconds=1)
+    shown = await fleet.shown()
+    assert shown is not None
+    assert shown.status == "revoked"
+
+
+async def test_a_wiped_jetstream_gets_its_buckets_and_the_latest_events_back(fleet: Fleet, registry: Service) -> None:
+    await fleet.register("alpha")
+    await fleet.register("beta")
+    await fleet.set_status("revoked", "beta")
+    before = {one.id: one.body for one in await envelopes(fleet, 3)}
+    await fleet.restart_nats(lose=("jetstream",))
+    after = {one.id: one.body for one in await envelopes(fleet, 3)}
+    assert after == before
+
+    async def shown() -> bool:
+        agents = [await fleet.shown(agent_id) for agent_id in ("alpha", "beta")]
+        return [agent.status for agent in agents if agent] == ["active", "revoked"]
+
+    await fleet.until(shown)
+    assert (await fleet.shown_person("admin")).status == "active"
+
+
+async def test_a_bucket_that_lost_records_while_connected_is_shown_again(fleet: Fleet) -> None:
+    await fleet.run(projection_check_s=0.1)
+    await fleet.register()
+    record = await fleet.shown()
+    await fleet.lose_bucket("agents")
+    assert record is not None
+
+    async def shown_again() -> bool:
+        return await fleet.shown() == record
+
+    await fleet.until(shown_again)
+
+
+async def test_an_event_that_the_stream_refuses_holds_up_no_other(fleet: Fleet, registry: Service) -> None:
+    """Nothing of ours is too large; a row is made so by hand."""
+    await fleet.until(lambda: nothing_pending(fleet))
+    await fleet.sql(
+        "INSERT INTO outbox (subject, stream, event_id, type, source, about, time, keyid, signature, body) VALUES"
+        " ('fleet.registered.big', 'FLEET', 'big', 't', 's', 'big', 't', 'k', '', convert_to(repeat('A', 1100000), 'UTF8'))"
+    )
+    await fleet.register()
+    await fleet.events(1)
+    assert await pending(fleet) == 1
+
+
+async def test_records_never_go_back_while_changes_race(fleet: Fleet, registry: Service) -> None:
+    await fleet.register()
+    orders = [fleet.issue(kinds=("http",)) for _ in range(10)]
+    orders_of_status = [fleet.set_status("paused" if i % 2 else "active") for i in range(10)]
+    await asyncio.gather(*orders, *orders_of_status)
+    agent = (await fleet.get()).agent
+    assert await fleet.shown() == agent
+    assert len(agent.credentials) == 10
+
+
+async def nothing_pending(fleet: Fleet) -> bool:
+    return await fleet.sql("SELECT FROM outbox WHERE published_at IS NULL") == []
+
+
+async def envelopes(fleet: Fleet, count: int) -> list[Envelope]:
+    async def there() -> bool:
+        return len([s for s, _ in await fleet.raw_events() if "person" not in s]) >= count
+
+    await fleet.until(there)
+    return [one for subject, one in await fleet.raw_events() if "person" not in subject]

@@ -1,0 +1,112 @@
+"""People and the administrator's token file, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+
+from countersign_chassis import Service
+from countersign_contracts.commands import AddPerson, IssuedToken, ListPeople, RemovePerson
+from countersign_contracts.envelope import open_event
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.fleet import PersonChanged
+
+if TYPE_CHECKING:
+    from conftest import Fleet
+
+
+def sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+async def add(fleet: Fleet, name: str = "ann", *roles: str) -> IssuedToken:
+    issued: IssuedToken = await fleet.bus.ask(
+        AddPerson.model_validate({"name": name, "roles": roles or ("operator",), "by": "admin"})
+    )
+    return issued
+
+
+async def told(fleet: Fleet, count: int) -> list[PersonChanged]:
+    """What was told of people, once it is that much."""
+
+    async def there() -> bool:
+        return len(await fleet.raw_events()) >= count
+
+    await fleet.until(there)
+    events = [open_event(one, fleet.stack.trust()) for _, one in await fleet.raw_events()]
+    return [event for event in events if isinstance(event, PersonChanged)]
+
+
+async def test_a_person_is_added_renewed_removed_and_added_again(fleet: Fleet, registry: Service) -> None:
+    first = await add(fleet, "ann", "operator", "approver", "operator")
+    assert first.token.startswith("csp_")
+    shown = await fleet.shown_person("ann")
+    assert (shown.token_sha256, shown.roles, shown.revision) == (sha256(first.token), ("operator", "approver"), 1)
+    second = await add(fleet, "ann", "reader")
+    shown = await fleet.shown_person("ann")
+    assert (shown.token_sha256, shown.roles, shown.revision) == (sha256(second.token), ("reader",), 2)
+    for _ in range(2):
+        await fleet.bus.ask(RemovePerson(name="ann", by="admin"))
+        shown = await fleet.shown_person("ann")
+        assert (shown.status, shown.revision) == ("removed", 3)
+    third = await add(fleet)
+    shown = await fleet.shown_person("ann")
+    assert (shown.status, shown.token_sha256, shown.revision) == ("active", sha256(third.token), 4)
+    people = await fleet.bus.ask(ListPeople())
+    assert [(p.name, p.status) for p in people.items] == [("admin", "active"), ("ann", "active")]
+    events = await told(fleet, 5)
+    assert [(e.person, e.status, e.by) for e in events] == [
+        ("admin", "active", "registry"),
+        ("ann", "active", "admin"),
+        ("ann", "active", "admin"),
+        ("ann", "removed", "admin"),
+        ("ann", "active", "admin"),
+    ]
+
+
+async def test_an_unknown_person_is_not_found(fleet: Fleet, registry: Service) -> None:
+    with pytest.raises(CountersignError, match="no person `bob`") as error:
+        await fleet.bus.ask(RemovePerson(name="bob", by="admin"))
+    assert error.value.code == "not_found"
+
+
+async def test_of_two_tokens_given_at_once_the_later_one_counts(fleet: Fleet, registry: Service) -> None:
+    issued = await asyncio.gather(*(add(fleet) for _ in range(10)))
+    assert sorted(one.revision for one in issued) == list(range(1, 11))
+    last = max(issued, key=lambda one: one.revision)
+    assert (await fleet.shown_person("ann")).token_sha256 == sha256(last.token)
+
+
+async def test_admin_is_whoever_has_the_token_file(fleet: Fleet) -> None:
+    file = fleet.stack.layout.admin_token
+    await fleet.run()
+    first = await fleet.shown_person("admin")
+    assert (first.token_sha256, first.roles, first.revision) == (sha256(file.read_text().strip()), ("admin",), 1)
+    await fleet.run()
+    assert await fleet.shown_person("admin") == first
+    file.write_text(f"  {'x' * 32}\n")
+    await fleet.run()
+    changed = await fleet.shown_person("admin")
+    assert (changed.token_sha256, changed.revision) == (sha256("x" * 32), 2)
+    assert [event.person for event in await told(fleet, 2)] == ["admin", "admin"]
+
+    for order in (AddPerson(name="admin", roles=("reader",), by="ann"), RemovePerson(name="admin", by="ann")):
+        with pytest.raises(CountersignError, match="`admin` is whoever has the token in") as error:
+            await fleet.bus.ask(order)
+        assert error.value.code == "conflict"
+
+
+@pytest.mark.parametrize("content", ["", "short\n", "x" * 40 + " and more", None])
+async def test_a_token_file_without_a_token_stops_the_start_with_one_clear_line(
+    fleet: Fleet, content: str | None
+) -> None:
+    file = fleet.stack.layout.admin_token
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(CountersignError, match=rf"{file}") as error:
+        await fleet.run()
+    assert "\n" not in error.value.detail
