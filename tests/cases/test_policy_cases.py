@@ -75,9 +75,10 @@ def decide(case: dict[str, Any], given: dict[str, Any]) -> Decision:
 
 
 def world_of(case: dict[str, Any], given: dict[str, Any]) -> World:
-    extra = {
-        name: text if isinstance(text, str) else yaml.safe_dump(text) for name, text in case.get("declared", {}).items()
-    }
+    extra = [
+        Document(path=name, text=text if isinstance(text, str) else yaml.safe_dump(text))
+        for name, text in case.get("declared", {}).items()
+    ]
     base = [Document(path=path.name, text=path.read_text()) for path in sorted((HERE / "world").iterdir())]
     first = plan_change(base, (), {})
     assert first.errors == () and first.policy_set is not None
@@ -87,7 +88,7 @@ def world_of(case: dict[str, Any], given: dict[str, Any]) -> World:
             tools[item.name] = ToolRecord(tool=item.model, version=1, revision=1)
         if isinstance(item.model, AgentDeclaration):
             agents[item.name] = agent_of(item.model, given)
-    plan = plan_change([Document(path=name, text=text) for name, text in extra.items()], first.items, tools)
+    plan = plan_change(extra, first.items, tools)
     assert plan.errors == () and plan.policy_set is not None
     stops = {
         scope: [Stop(stop_id=f"stop_{scope}", scope=scope, reason="incident", set_by="ann", set_at=MONDAY_NOON)]

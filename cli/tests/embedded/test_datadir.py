@@ -113,9 +113,7 @@ def test_a_killed_holder_leaves_no_lock(data: DataDir) -> None:
 
 def test_while_a_killed_run_is_still_being_ended_the_next_one_waits(data: DataDir) -> None:
     with holder(data, "guarded") as process:
-        guardian = int(
-            subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, check=True).stdout
-        )
+        guardian = int(subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, check=True).stdout)
         process.kill()
         process.wait()
     with pytest.raises(EmbeddedError):
@@ -126,9 +124,7 @@ def test_while_a_killed_run_is_still_being_ended_the_next_one_waits(data: DataDi
 
 
 def test_what_runs_is_told_only_while_it_runs(data: DataDir) -> None:
-    record = RunRecord(
-        os.getpid(), "2026-01-01T00:00:00Z", {"policy": 7}, {"gateway": 8001}, {"gateway": "http://x"}
-    )
+    record = RunRecord(os.getpid(), "2026-01-01T00:00:00Z", {"policy": 7}, {"gateway": 8001}, {"gateway": "http://x"})
     assert data.read_run() is None
     data.lock()
     assert data.read_run() is None
@@ -166,9 +162,7 @@ def test_a_port_in_use_is_one_line_with_the_option(listens_on: str) -> None:
         taken.bind((listens_on, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(
-            EmbeddedError, match=rf"^port {port} on 127.0.0.1 is in use, but the gateway .*--port$"
-        ):
+        with pytest.raises(EmbeddedError, match=rf"^port {port} on 127.0.0.1 is in use, but the gateway .*--port$"):
             check_port("127.0.0.1", port, "gateway", "--port")
     check_port("127.0.0.1", port, "gateway", "--port")
 

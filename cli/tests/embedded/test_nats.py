@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import nats
@@ -50,10 +51,13 @@ async def test_what_was_stored_is_there_after_a_restart(server: EmbeddedNats) ->
     await client.close()
 
 
-def test_a_server_that_an_earlier_run_left_is_ended_first(server: EmbeddedNats, config: Path) -> None:
+def test_a_server_that_an_earlier_run_left_is_ended_first(
+    server: EmbeddedNats, config: Path, all_gone: Callable[[Iterable[int]], None]
+) -> None:
     [ports] = (config.parent / "runtime").glob("*.ports")
     again = EmbeddedNats(config, config.parent / "runtime")
     again.start()
+    all_gone([int(ports.stem.rpartition("_")[2])])
     assert not ports.exists()
     assert again.ready()
     again.stop()
@@ -69,11 +73,12 @@ def test_a_stale_ports_file_is_no_proof_of_readiness(server: EmbeddedNats, confi
     assert server.ready()
 
 
-def test_a_process_of_the_same_number_that_is_no_nats_server_is_left_alone(
-    server: EmbeddedNats, config: Path
-) -> None:
-    (config.parent / "runtime" / f"nats-server_{os.getpid()}.ports").write_text("{}")
-    server.clear_leftovers()
+def test_a_process_of_the_same_number_that_is_no_nats_server_is_left_alone(server: EmbeddedNats, config: Path) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as other:
+        (config.parent / "runtime" / f"nats-server_{other.pid}.ports").write_text("{}")
+        server.clear_leftovers()
+        assert other.poll() is None
+        other.kill()
 
 
 def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:

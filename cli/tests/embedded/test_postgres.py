@@ -7,8 +7,11 @@ import errno
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +54,7 @@ def test_it_is_made_and_ready_in_about_a_second(tmp_path: Path) -> None:
     postgres.start()
     took = time.monotonic() - began
     postgres.stop()
-    assert took < 4, "loosely: the machine may be busy"
+    assert took < 20, "loosely: three quarters of a second on an idle machine"
 
 
 @pytest.mark.parametrize(
@@ -73,9 +76,7 @@ def test_it_is_durable_and_small(server: EmbeddedPostgres, setting: str, value: 
 
 
 def test_text_sorts_the_same_on_every_machine(server: EmbeddedPostgres) -> None:
-    found = query(
-        server, "select datlocprovider::text || ' ' || datlocale from pg_database where datname = 'postgres'"
-    )
+    found = query(server, "select datlocprovider::text || ' ' || datlocale from pg_database where datname = 'postgres'")
     assert found == "b C.UTF-8"
     assert query(server, "select upper('é')") == "É"
 
@@ -120,14 +121,33 @@ def test_a_stale_process_number_of_another_program_is_no_obstacle(tmp_path: Path
     postgres.stop()
 
 
-def test_a_server_that_an_earlier_run_left_is_ended_first(tmp_path: Path) -> None:
+def test_a_process_number_of_some_other_postgres_is_respected(tmp_path: Path) -> None:
+    """Its folder may have another name here (a bind mount), and two servers on one folder would destroy the data."""
+    postgres = EmbeddedPostgres(tmp_path / "postgres", None, PASSWORD)
+    postgres.start()
+    lock = postgres.folder / "data" / "postmaster.pid"
+    written = lock.read_text()
+    postgres.stop()
+    other = EmbeddedPostgres(tmp_path / "other", None, PASSWORD)
+    other.start()
+    pid = (other.folder / "data" / "postmaster.pid").read_text().splitlines()[0]
+    lock.write_text(written.replace(written.splitlines()[0], pid, 1))
+    with pytest.raises(EmbeddedError, match="postgres ended while starting"):
+        postgres.start()
+    assert other.ready()
+    other.stop()
+
+
+def test_a_server_that_an_earlier_run_left_is_ended_first(
+    tmp_path: Path, all_gone: Callable[[Iterable[int]], None]
+) -> None:
     left = EmbeddedPostgres(tmp_path / "postgres", None, PASSWORD)
     left.start()
     query(left, "create table kept as select 42 as answer")
     pid = int((left.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
     again = EmbeddedPostgres(tmp_path / "postgres", None, PASSWORD)
     again.start()
-    assert int((left.folder / "data" / "postmaster.pid").read_text().splitlines()[0]) != pid
+    all_gone([pid])
     assert query(again, "select answer from kept") == 42
     again.stop()
     left.stop()
@@ -153,9 +173,7 @@ def test_data_of_another_major_version_is_refused_in_one_line(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["a" * 120, "with, comma"])
-def test_a_path_unfit_for_a_socket_gets_a_private_folder_that_is_found_again(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_path_unfit_for_a_socket_gets_a_private_folder_that_is_found_again(tmp_path: Path, name: str) -> None:
     postgres = EmbeddedPostgres(tmp_path / name / "postgres", None, PASSWORD)
     postgres.start()
     assert query(postgres, "select 1") == 1
@@ -217,9 +235,7 @@ def test_each_way_to_run_it_either_works_wholly_or_is_not_chosen(
         postgres.start()
     except EmbeddedError as error:
         assert "every user can pass through" in str(error)
-        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, (
-            "nothing stays open that was opened for a trial"
-        )
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, "nothing stays open that was opened for a trial"
         return
     assert query(postgres, "select 1") == 1
     assert (tmp_path / "postgres" / "data").stat().st_uid == way.uid
@@ -228,20 +244,38 @@ def test_each_way_to_run_it_either_works_wholly_or_is_not_chosen(
 
 def test_a_folder_made_in_one_way_is_used_in_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container may lose the right to make user namespaces between two runs."""
-    (tmp_path / "postgres").mkdir()
-    chosen = choose_server_user(tmp_path / "postgres", PROGRAM)
-    worked: list[ServerUser] = []
-    for way in ways_here() * 2:
-        monkeypatch.setattr(server_user, "ways", lambda _uid, way=way: [way])
-        postgres = EmbeddedPostgres(tmp_path / "postgres", None, PASSWORD)
+
+    def answers(way: ServerUser, folder: Path) -> int:
+        monkeypatch.setattr(server_user, "ways", lambda _uid: [way])
+        postgres = EmbeddedPostgres(folder, None, PASSWORD)
+        postgres.start()
         try:
-            postgres.start()
-        except EmbeddedError:
-            continue
-        assert query(postgres, "select 1") == 1
-        postgres.stop()
-        worked.append(way)
-    assert worked[0] == worked[len(worked) // 2] == chosen, "whatever came in between"
+            return int(query(postgres, "select 1"))
+        finally:
+            postgres.stop()
+
+    open_here = []
+    for number, way in enumerate(ways_here()):
+        with suppress(EmbeddedError):
+            answers(way, tmp_path / str(number))
+            open_here.append(way)
+    assert open_here
+    for way in open_here * 2:
+        assert answers(way, tmp_path / "postgres") == 1
+
+
+def test_where_user_namespaces_are_permitted_the_caller_gets_another_number_and_nothing_else() -> None:
+    here = MappedUser(os.geteuid(), os.getegid(), inside_uid=65534, inside_gid=65534)
+
+    def number_inside(prepare: Callable[[], None]) -> str:
+        script = [sys.executable, "-c", "import os; print(os.getuid(), os.getgid())"]
+        return subprocess.run(script, preexec_fn=prepare, capture_output=True, text=True, check=True).stdout
+
+    try:
+        number_inside(linux.unshare_user)
+    except subprocess.SubprocessError:
+        return  # not permitted here, or not known
+    assert number_inside(here.enter) == "65534 65534\n"
 
 
 def test_where_user_namespaces_are_not_permitted_another_way_is_found(

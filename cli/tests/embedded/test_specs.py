@@ -80,8 +80,6 @@ def test_specs_that_contradict_each_other_are_refused(specs: list[Spec], reason:
         check_specs(specs)
 
 
-@pytest.mark.parametrize(
-    ("code", "words"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "SIGKILL"), (-15, "SIGTERM")]
-)
+@pytest.mark.parametrize(("code", "words"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "SIGKILL"), (-15, "SIGTERM")])
 def test_an_ending_is_told_in_words(code: int, words: str) -> None:
     assert describe_ending(code) == words

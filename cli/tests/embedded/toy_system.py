@@ -39,9 +39,7 @@ def say_event(event: Event) -> None:
 def steady() -> int:
     """Stops when asked, and says first what it inherited: descriptors, and a random number."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    print(
-        json.dumps({"fds": sorted(int(e.name) for e in Path("/dev/fd").iterdir()), "random": random.random()})
-    )
+    print(json.dumps({"fds": sorted(int(e.name) for e in Path("/dev/fd").iterdir()), "random": random.random()}))
     signal.sigwait({signal.SIGTERM})
     return 0
 
@@ -56,6 +54,10 @@ def family() -> int:
     """Has a process of its own, which does not end by itself."""
     subprocess.run([sys.executable, "-c", "import signal\nwhile True: signal.pause()"], check=True)
     return 1
+
+
+def never() -> bool:
+    return False
 
 
 def crashing() -> int:
@@ -130,11 +132,11 @@ def main(root: Path, variant: str) -> int:
             nats.program(),
         ]
     elif variant == "crashing":
-        specs.append(Service("crashing", crashing, restart=RestartPolicy(first_seconds=0.01)))
+        specs.append(Service("crashing", crashing, ready=never, restart=RestartPolicy(first_seconds=0.01)))
     elif variant == "misconfigured":
-        specs.append(Service("misconfigured", misconfigured))
+        specs.append(Service("misconfigured", misconfigured, ready=never))
     elif variant == "never-ready":
-        specs.append(Service("late", steady, ready=lambda: False))
+        specs.append(Service("late", steady, ready=never))
     elif variant == "until":
         specs.append(Step("act", lambda: 7, terminal=True))
     supervisor = Supervisor(

@@ -199,3 +199,33 @@ def test_noise_everywhere_is_bounded(world: Any, lines_of: Lines) -> None:
     report = verify_export(noisy, world.bundle)
     assert {finding.kind for finding in report.findings} == {"malformed"}
     assert report.left_out == 1000 + 1 - len(report.findings)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("seq", "its seq was 12 and is now 13."),
+        ("prev_hash", "its prev_hash was changed, and nothing else."),
+        ("body", "the event itself was changed, for the signature is not one of key policy-1 over this message."),
+        (
+            "type",
+            "the event itself was changed, for key policy-1 of policy may not sign 'countersign.actio0s.granted.v1'.",
+        ),
+        ("stream_seq", "the event is as signed, so what audit added to it was changed, or one of the hashes."),
+        ("hash", "the event is as signed, so what audit added to it was changed, or one of the hashes."),
+    ],
+)
+def test_the_message_tells_what_was_altered(name: str, what: str, lines: list[bytes], world: Any) -> None:
+    at = world.line_of(lines, 12)
+    lines[at] = world.changed(lines[at], name, world.other)
+    (finding,) = verify_export(lines, world.bundle).findings
+    assert finding.message == f"Entry 12 was altered after it was recorded: {what}"
+
+
+def test_an_altered_entry_after_a_deleted_one_keeps_its_sequence(
+    lines: list[bytes], verify: Verify, world: Any
+) -> None:
+    at = world.line_of(lines, 12)
+    lines[at] = world.changed(lines[at], "body", world.other)
+    del lines[at - 1]
+    assert verify(lines) == [(11, "missing"), (12, "altered")]

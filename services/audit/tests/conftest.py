@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from countersign_harness.stack import Stack
 
 from countersign_chassis import Bus
 from countersign_contracts.actions import Action, ActionGranted, ActionRequested, Decision
@@ -18,6 +17,7 @@ from countersign_contracts.envelope import Envelope, seal_event
 from countersign_contracts.event import SERVICES, Event
 from countersign_contracts.ids import new_id
 from countersign_contracts.topology import emits
+from countersign_harness.stack import Stack
 from countersign_ledger import Report, SigningKey, TrustBundle, verify_export
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 250_000, UTC)
@@ -133,6 +133,17 @@ class Asking:
             return await connection.fetch(query, *values)
         finally:
             await connection.close()
+
+    async def keep(self) -> None:
+        """Copy the ledger, to tamper with it more than once."""
+        for table in ("entries", "checkpoints"):
+            await self.sql(f"CREATE TABLE kept_{table} AS TABLE {table}")
+
+    async def restore(self) -> None:
+        """The ledger as it was kept."""
+        for table in ("entries", "checkpoints"):
+            await self.sql(f"TRUNCATE {table}")
+            await self.sql(f"INSERT INTO {table} TABLE kept_{table}")
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,7 +186,8 @@ _TEXT = st.text(max_size=30) | st.text("\x00\udc80\n é", max_size=5)
 
 @given(
     headers=st.dictionaries(
-        st.sampled_from(["ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "ce-keyid", "ce-signature", "x"]), _TEXT
+        st.sampled_from(["ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "ce-keyid", "ce-signature", "x"]),
+        _TEXT,
     ),
     subject=_TEXT,
     body=st.binary(max_size=100),
@@ -209,7 +210,9 @@ def test_whatever_arrives_is_judged_and_never_raises(headers: dict[str, str], su
             max_leaves=5,
         ),
     ),
-    time=st.sampled_from(["2026-01-31T12:00:00Z", "2026-01-31", "0001-01-01T00:00:00+14:00", "soon", "9999-12-31T23:59:59-14:00"]),
+    time=st.sampled_from(
+        ["2026-01-31T12:00:00Z", "2026-01-31", "0001-01-01T00:00:00+14:00", "soon", "9999-12-31T23:59:59-14:00"]
+    ),
 )
 def test_whatever_a_service_signs_is_judged_and_never_raises(body: dict[str, Any], time: str) -> None:
     key = SigningKey.generate("executor")

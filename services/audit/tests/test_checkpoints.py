@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 import pytest
-from countersign_harness.stack import Stack
 
 from countersign_contracts.errors import CountersignError
+from countersign_harness.stack import Stack
 from countersign_ledger import Checkpoint
 
 
@@ -71,9 +71,7 @@ async def test_what_was_recorded_last_is_covered_at_stop(stack: Stack, make: Any
     assert [c.seq for c in kept(stack)] == [3]
 
 
-async def test_a_file_that_cannot_be_written_shows_and_hinders_no_receipt(
-    stack: Stack, make: Any, asking: Any
-) -> None:
+async def test_a_file_that_cannot_be_written_shows_and_hinders_no_receipt(stack: Stack, make: Any, asking: Any) -> None:
     audit = await stack.service("audit", checkpoint_interval_s=0.05)
     stack.layout.checkpoints.unlink()
     stack.layout.checkpoints.mkdir()
@@ -97,12 +95,6 @@ async def until_written(stack: Stack) -> None:
             await asyncio.sleep(0.02)
 
 
-async def _stopped_with(stack: Stack, asking: Any, make: Any, count: int) -> None:
-    audit = await stack.service("audit", checkpoint_interval_s=3600)
-    await recorded(asking, make, count)
-    await audit.stop()
-
-
 async def _refusal(stack: Stack) -> str:
     with pytest.raises(CountersignError) as refused:
         await stack.service("audit")
@@ -110,57 +102,67 @@ async def _refusal(stack: Stack) -> str:
     return refused.value.detail
 
 
-async def test_a_shortened_database_is_refused(stack: Stack, make: Any, asking: Any) -> None:
-    await _stopped_with(stack, asking, make, 10)
-    await asking.sql("DELETE FROM entries WHERE seq > 7")
-    await asking.sql("DELETE FROM checkpoints")
-    detail = await _refusal(stack)
-    assert "the ledger was cut short" in detail
-    assert f"the checkpoint file {stack.layout.checkpoints} proves an entry 10" in detail
-    assert "ends with entry 7" in detail
+#: what is done to a ledger of 15 entries, the last checkpoint for entry 10; and what audit says when it starts
+TAMPERING = {
+    "cut short": (
+        ["DELETE FROM entries WHERE seq > 7", "DELETE FROM checkpoints"],
+        "the ledger was cut short: the checkpoint file {file} proves an entry 10",
+    ),
+    "emptied": (["TRUNCATE entries", "TRUNCATE checkpoints"], "the database ends with entry 0"),
+    "rewritten": (
+        ["UPDATE entries SET body = body || '\\x20'::bytea WHERE seq = 10"],
+        "the ledger was rewritten: entry 10 in the database is not the one that the checkpoint file",
+    ),
+    "rewritten with its hash": (
+        ["UPDATE entries SET hash = prev_hash WHERE seq = 10"],
+        "the ledger was rewritten: entry 10",
+    ),
+    "a hole": (["DELETE FROM entries WHERE seq = 10"], "proves an entry 10, and the database holds none"),
+    "altered after it": (["UPDATE entries SET stream_seq = 99 WHERE seq = 14"], "entry 14 is not as it was recorded"),
+    "deleted after it": (["DELETE FROM entries WHERE seq = 13"], "entry 13 is missing"),
+    "unchained after it": (
+        ["UPDATE entries SET prev_hash = hash WHERE seq = 14"],
+        "entry 14 does not continue entry 13",
+    ),
+}
 
 
-async def test_an_emptied_database_is_refused(stack: Stack, make: Any, asking: Any) -> None:
-    await _stopped_with(stack, asking, make, 3)
-    await asking.sql("TRUNCATE entries, checkpoints")
-    assert "proves an entry 3" in await _refusal(stack)
-
-
-async def test_a_rewritten_end_is_refused(stack: Stack, make: Any, asking: Any) -> None:
-    await _stopped_with(stack, asking, make, 10)
-    await asking.sql("UPDATE entries SET body = body || '\\x20'::bytea WHERE seq = 10")
-    assert "the ledger was rewritten: entry 10 in the database is not the one" in await _refusal(stack)
-
-
-async def test_the_table_of_checkpoints_alone_is_enough(stack: Stack, make: Any, asking: Any) -> None:
-    await _stopped_with(stack, asking, make, 10)
-    stack.layout.checkpoints.unlink()
-    await asking.sql("DELETE FROM entries WHERE seq > 7")
-    assert "the table of checkpoints proves an entry 10" in await _refusal(stack)
-
-
-@pytest.mark.parametrize(
-    ("tampering", "found"),
-    [
-        ("UPDATE entries SET agent_id = 'x', stream_seq = 99 WHERE seq = 14", "entry 14 is not as it was recorded"),
-        ("DELETE FROM entries WHERE seq = 13", "entry 13 is missing"),
-        ("UPDATE entries SET prev_hash = hash WHERE seq = 14", "entry 14 does not continue entry 13"),
-    ],
-)
-async def test_what_no_checkpoint_covers_yet_is_looked_at_too(
-    stack: Stack, make: Any, asking: Any, tampering: str, found: str
+async def test_a_database_that_was_tampered_with_is_refused(
+    stack: Stack, make: Any, asking: Any, subtests: pytest.Subtests
 ) -> None:
-    await _stopped_with(stack, asking, make, 10)
+    file = stack.layout.checkpoints
     audit = await stack.service("audit", checkpoint_interval_s=3600)
-    await recorded(asking, make, 5)
-    await asking.sql(f"CREATE TABLE copy AS SELECT * FROM checkpoints WHERE seq = {kept(stack)[-1].seq}")
-    lines = stack.layout.checkpoints.read_bytes()
+    await recorded(asking, make, 10)
     await audit.stop()
-    stack.layout.checkpoints.write_bytes(lines)
-    await asking.sql("DELETE FROM checkpoints")
-    await asking.sql("INSERT INTO checkpoints SELECT * FROM copy")
-    await asking.sql(tampering)
-    assert found in await _refusal(stack)
+    line = file.read_bytes()
+    audit = await stack.service("audit", checkpoint_interval_s=3600)
+    await recorded(asking, make, 4)
+    await audit.stop()
+    # as after a crash: what came last is not covered yet
+    file.write_bytes(line)
+    await asking.sql("DELETE FROM checkpoints WHERE seq > 10")
+    await asking.keep()
+    assert len(await asking.sql("SELECT FROM entries")) == 15
+    for name, (statements, said) in TAMPERING.items():
+        with subtests.test(name):
+            for statement in statements:
+                await asking.sql(statement)
+            refusal = await _refusal(stack)
+            await asking.restore()
+            assert said.format(file=file) in refusal
+    with subtests.test("and the file is lost"):
+        file.unlink()
+        await asking.sql("DELETE FROM entries WHERE seq > 7")
+        refusal = await _refusal(stack)
+        await asking.restore()
+        assert "the table of checkpoints proves an entry 10" in refusal
+    await stack.service("audit")
+
+
+async def _stopped_with(stack: Stack, asking: Any, make: Any, count: int) -> None:
+    audit = await stack.service("audit", checkpoint_interval_s=3600)
+    await recorded(asking, make, count)
+    await audit.stop()
 
 
 async def test_a_checkpoint_of_another_deployment_is_refused(stack: Stack, make: Any, asking: Any) -> None:
@@ -170,11 +172,6 @@ async def test_a_checkpoint_of_another_deployment_is_refused(stack: Stack, make:
     )
     stack.layout.checkpoints.write_bytes(orjson.dumps(foreign.to_dict()) + b"\n")
     assert "is of deployment 'other'" in await _refusal(stack)
-
-
-async def test_a_new_ledger_starts_without_any(stack: Stack, make: Any, asking: Any) -> None:
-    audit = await stack.service("audit")
-    assert audit.unready() == []
 
 
 async def test_a_lost_file_is_begun_anew(stack: Stack, make: Any, asking: Any) -> None:

@@ -6,9 +6,8 @@ import asyncio
 from time import monotonic
 from typing import Any
 
-from countersign_harness.stack import Stack
-
 from countersign_chassis import Failpoints
+from countersign_harness.stack import Stack
 
 
 async def test_a_receipt_waits_for_the_event(stack: Stack, make: Any, asking: Any) -> None:

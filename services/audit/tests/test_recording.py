@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 import orjson
 import pytest
-from countersign_harness.stack import Stack
 
 from countersign_chassis import Failpoints
 from countersign_contracts.approvals import ApprovalRequested
@@ -20,6 +19,7 @@ from countersign_contracts.control import DeadLettered, Stop, StopSet
 from countersign_contracts.envelope import seal_event
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import AgentStatusChanged
+from countersign_harness.stack import Stack
 
 AT = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

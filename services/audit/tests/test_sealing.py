@@ -160,13 +160,14 @@ def test_a_clock_that_runs_ahead_does_not_hide_an_event(make: Any, keys: Any) ->
 
 
 _PLACES = st.integers(1, 12)
-_DELIVERIES = st.lists(
-    st.lists(st.tuples(_PLACES, st.integers(1, 3)), min_size=1, max_size=8), min_size=1, max_size=6
-)
+_DELIVERIES = st.lists(st.lists(st.tuples(_PLACES, st.integers(1, 3)), min_size=1, max_size=8), min_size=1, max_size=6)
 
 
 @settings(max_examples=60, deadline=None)
-@given(batches=_DELIVERIES, contents=st.lists(st.tuples(st.integers(0, 3), st.sampled_from("aab!")), min_size=12, max_size=12))
+@given(
+    batches=_DELIVERIES,
+    contents=st.lists(st.tuples(st.integers(0, 3), st.sampled_from("aab!")), min_size=12, max_size=12),
+)
 def test_every_message_has_one_entry_whatever_is_delivered_how_often(
     make: Any, keys: Any, batches: list[list[tuple[int, int]]], contents: list[tuple[int, str]]
 ) -> None:

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from countersign_harness.stack import Stack
 
 from countersign_contracts.commands import ReadTimeline, Timeline
 from countersign_contracts.control import Stop, StopSet
 from countersign_contracts.envelope import seal_event
+from countersign_harness.stack import Stack
 
 AT = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from countersign_harness.stack import Stack
-
 from countersign_chassis import Failpoints
+from countersign_harness.stack import Stack
 
 _DISK_FULL = """
 CREATE FUNCTION audit.full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -74,6 +73,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_made_twice(stack: Stack, mak
     await (await asking.bus("policy")).publish_all([(e, None) for e in events])
     ids = [e.event_id() for e in events]
     assert set((await asking.receipt(*ids)).event_ids) == set(ids)
+    await until(lambda: audit.unready() == [])
     report = await asking.verified()
     assert report.findings == ()
     rows = await asking.sql("SELECT event_id FROM entries WHERE stream = 'ACTIONS'")
@@ -121,5 +121,5 @@ async def test_events_stay_in_order_while_a_commit_takes_long(stack: Stack, make
 
 
 def audit_store(service: Any) -> Any:
-    """The store of a running audit service."""
-    return service._consumers[0]._handler.args[0] and service._consumers[0]._handler.func.__self__._store
+    """The store of a running audit service, as the handler of its consumers holds it."""
+    return service._consumers[0]._handler.func.__self__._store

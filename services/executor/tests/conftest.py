@@ -191,6 +191,7 @@ class Downstream:
     answer: Answer = ok
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    answering: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
@@ -224,8 +225,12 @@ class Downstream:
                 body = await reader.readexactly(int(headers.get("content-length", "0")))
                 request = Request(method, target, headers, body)
                 self.requests.append(request)
-                await self.answer(request, writer)
-                await writer.drain()
+                self.answering += 1
+                try:
+                    await self.answer(request, writer)
+                    await writer.drain()
+                finally:
+                    self.answering -= 1
                 if writer.is_closing():
                     break
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -93,7 +93,7 @@ VALUES = TRICKY | st.integers() | st.floats(allow_nan=False, allow_infinity=Fals
 
 
 def resolved(path: str) -> str:
-    """The path as the most eager server could read it: decoded until nothing changes, backslashes as slashes, dots walked."""
+    """The path as the most eager server could read it: decoded to the end, backslashes as slashes, dots walked."""
     while (decoded := unquote(path)) != path:
         path = decoded
     path = "/".join(part.split(";")[0] for part in path.replace("\\", "/").split("/"))

@@ -1,4 +1,4 @@
-"""The policy service on a real stack: events in as the services around it would send them, events out as audit hears."""
+"""The policy service on a real stack: the services around it are played, and events are heard as audit hears them."""
 
 from __future__ import annotations
 
@@ -126,6 +126,14 @@ class Rig:
         events = [ActionRequested(action=a, channel="http", credential_id="cred") for a in actions]
         sealed = [(e.nats_subject(), e.spec.stream, self.gateway.seal(e)) for e in events]
         await self.gateway.publish_sealed(sealed, attempt=attempt)
+
+    async def until(self, query: str, *arguments: object) -> None:
+        """Wait until the query answers true; nothing tells of a change in a table."""
+        async with asyncio.timeout(5):
+            while True:
+                if await self.fetch(query, *arguments):
+                    return
+                await asyncio.sleep(0.02)
 
     async def hold(self, *actions: Action) -> list[ActionHeld]:
         """Request actions, which must be held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import cedarpy
@@ -101,7 +102,7 @@ def agent(profile: str = "p", environments: tuple[str, ...] = ("dev",)) -> Agent
 
 def question(args: dict[str, Any], of: AgentRecord, **fields: Any) -> Question:
     action = make_action(args=args, digest="sha256:" + "0" * 64, **fields)
-    return Question(action, of, "GET /t", sorted(args), "read", "low", False)
+    return Question(action, of, "GET /t", tuple(sorted(args)), "read", "low", False)
 
 
 @st.composite
@@ -121,6 +122,17 @@ def test_valid_arguments_always_have_the_type_that_their_schema_gave(pair: tuple
     answer = engine.ask(question(args, agent()), compiled)
     assert answer.errors == ()
     assert answer.allowed
+
+
+def test_arguments_that_do_not_fit_their_type_are_never_allowed() -> None:
+    arguments = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+    compiled = compile_tool(tool(arguments))
+    profile = Profile(name="p", environments=("dev",), tools=("list_tickets",))
+    engine = build_engine(compile_set([profile], []), [compiled.record])
+    assert engine.ask(question({"n": 1}, agent()), compiled).allowed
+    answer = build_engine(engine.policy_set, [compiled.record]).ask(question({}, agent()), compiled)
+    assert not answer.allowed
+    assert answer.errors != ()
 
 
 def test_what_cedar_cannot_type_is_left_out() -> None:
@@ -219,11 +231,48 @@ class WholeSet(PolicySet):
     """Answers every profile with all policies."""
 
     def __init__(self, of: PolicySet) -> None:
-        super().__init__(of.version, of.profiles, of.policies, of.mentioned, of._of_profile, of._shared)
+        super().__init__(of.version, of.profiles, of.policies, of.mentioned, of.context_use, of._of_profile, of._shared)
 
     def handle(self, profile: str, part: Any) -> cedarpy.PolicySet:
         assert part == "all"
         return self.whole()
+
+
+LOOKING = st.lists(
+    st.sampled_from(
+        [
+            "permit (principal, action, resource);",
+            'forbid (principal, action, resource) when { context.args has a && context.args.a == "x" };',
+            'forbid (principal, action, resource) when { context has session && context.session like "s-1*" };',
+            'forbid (principal, action, resource) unless { context.principals.contains("person:ann") };',
+            'forbid (principal, action, resource) when { context == {env: "dev"} };',
+            'forbid (principal, action, resource) when { [context].isEmpty() || context.risk == "high" };',
+            'permit (principal, action, resource) when { context.fields.contains("a") };',
+        ]
+    ),
+    max_size=3,
+    unique=True,
+).map("\n".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(PROFILES, LOOKING, st.data())
+def test_an_answer_that_was_kept_is_the_one_cedar_would_give(profiles: list[Profile], text: str, data: Any) -> None:
+    arguments = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}, "a": {"type": "string"}}}
+    compiled = compile_tool(tool(arguments))
+    policy_set = compile_set(profiles, written(text))
+    keeping = build_engine(policy_set, [compiled.record])
+    for _ in range(6):
+        asked = question(
+            data.draw(st.sampled_from([{"n": 0}, {"n": 1, "a": "x"}, {"n": 2, "a": "y"}])),
+            agent(data.draw(st.sampled_from(["p", "q"])), ("dev", "prod")),
+            env=data.draw(st.sampled_from(["dev", "prod"])),
+            session_id=data.draw(st.sampled_from([None, "s-1", "s-2"])),
+            principal_chain=data.draw(st.sampled_from([(), ("person:ann",)])),
+        )
+        # one agent has one profile at a time: another profile is another revision
+        asked = replace(asked, agent=asked.agent.model_copy(update={"revision": ord(asked.agent.profile)}))
+        assert keeping.ask(asked, compiled) == build_engine(policy_set, [compiled.record]).ask(asked, compiled)
 
 
 @settings(max_examples=50, deadline=None)
@@ -237,10 +286,11 @@ def test_compiled_profiles_are_sound_cedar(profiles: list[Profile]) -> None:
 
 def test_the_version_names_exactly_the_set() -> None:
     one = Profile(name="p", environments=("dev",), tools=("pay",))
-    same = compile_set([one], written("permit (principal, action, resource);"))
+    policy = written("permit (principal, action, resource);")
+    same = compile_set([one], policy)
     assert same.version == compile_set([one], written("// a comment\npermit(principal,action,resource);")).version
     others = [
-        compile_set([], written("permit (principal, action, resource);")),
+        compile_set([], policy),
         compile_set([one], []),
         compile_set(
             [one.model_copy(update={"approval_deadline_s": 5})], written("permit (principal, action, resource);")

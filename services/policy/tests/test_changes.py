@@ -161,9 +161,7 @@ async def test_a_change_that_was_committed_and_not_told_is_told_later(rig: Rig) 
     await rig.service(change_publish_interval_s=0.05)
     await rig.apply()
     await rig.fetch("UPDATE policy_change SET published_at = NULL RETURNING change_id")
-    async with asyncio.timeout(5):
-        while await rig.fetch("SELECT count(*) FROM policy_change WHERE published_at IS NULL"):
-            await asyncio.sleep(0.02)
+    await rig.until("SELECT NOT EXISTS (SELECT FROM policy_change WHERE published_at IS NULL)")
 
 
 async def test_the_set_survives_a_restart(rig: Rig) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from countersign_contracts.actions import ActionDenied, ActionGranted, Reason
+from countersign_contracts.actions import Action, ActionDenied, ActionGranted, Reason
 from countersign_contracts.commands import Facts, LookUpFacts
 from countersign_contracts.errors import Refused
 
 from .conftest import Rig, make_action
 
 
-def email(customer: int = 1, **overrides: object) -> object:
+def email(customer: int = 1, **overrides: object) -> Action:
     return make_action(tool="send_email", args={"customer_id": customer, "body": "hello"}, **overrides)
 
 
@@ -20,12 +20,14 @@ class Executor:
 
     def __init__(self) -> None:
         self.asked: list[LookUpFacts] = []
+        self.was_asked = asyncio.Event()
         self.answer = asyncio.Event()
         self.answer.set()
         self.contacted = {2}
 
     async def look_up(self, command: LookUpFacts) -> Facts:
         self.asked.append(command)
+        self.was_asked.set()
         await self.answer.wait()
         if command.args["customer_id"] == 13:
             raise Refused("no such customer")
@@ -40,7 +42,7 @@ async def executor(rig: Rig) -> Executor:
     return double
 
 
-async def codes(rig: Rig, action: object) -> list[str]:
+async def codes(rig: Rig, action: Action) -> list[str]:
     await rig.request(action)
     event = await rig.ended(action)
     assert isinstance(event, ActionDenied)
@@ -117,8 +119,7 @@ async def test_what_waits_for_facts_is_given_back_at_stop(rig: Rig) -> None:
     action = email(2)
     await rig.request(action)
     async with asyncio.timeout(5):
-        while not double.asked:
-            await asyncio.sleep(0.01)
+        await double.was_asked.wait()
     await first.stop()
     double.answer.set()
     await rig.service()

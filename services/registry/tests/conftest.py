@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
+import orjson
 import pytest_asyncio
 from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 
 from countersign_chassis import Bus, Failpoints, Service
+from countersign_chassis.natsauth import read_claims
 from countersign_cli.bootstrap import apply_topology
 from countersign_contracts import subjects
 from countersign_contracts.commands import (
@@ -118,6 +120,8 @@ class Fleet:
         if self._running is not None:
             await self._running.stop()
         self._running = await self.stack.service("registry", failpoints, **settings)
+        # the server has its subscriptions only now
+        await self._running.bus.connection.client.flush()
         return self._running
 
     async def restart_nats(self, lose: tuple[str, ...] = ()) -> None:
@@ -177,6 +181,13 @@ class Fleet:
         key = person_key(name)
         message = await self._js.get_last_msg("KV_people", f"$KV.people.{key}")
         return open_projection(PEOPLE, key, message.data or b"", self.stack.trust(), PersonRecord)
+
+    async def account_in_use(self) -> str:
+        """The JWT of account AGENTS that nats-server uses now."""
+        account = read_claims(self.stack.layout.agents_account.read_text().strip())["sub"]
+        system = await self.stack.client("registry-system")
+        reply = await system.request(f"$SYS.REQ.ACCOUNT.{account}.INFO", b"", timeout=5)
+        return str(orjson.loads(reply.data)["data"]["jwt"])
 
     async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of the registry's schema."""

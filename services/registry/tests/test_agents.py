@@ -105,24 +105,23 @@ async def test_revoked_is_for_good(fleet: Fleet) -> None:
     assert credentials.credential_ids == issued.credential_ids
 
 
-async def test_an_unknown_agent_is_not_found(fleet: Fleet) -> None:
+async def test_orders_that_make_no_sense_are_refused_and_change_nothing(fleet: Fleet) -> None:
     for order in (fleet.get("nobody"), fleet.set_status("paused", "nobody"), fleet.issue("nobody")):
         with pytest.raises(CountersignError, match="`nobody` is not registered") as error:
             await order
         assert error.value.code == "not_found"
-
-
-@pytest.mark.parametrize("agent_id", ["gateway", "registry", "bootstrap"])
-async def test_an_agent_cannot_take_the_name_of_a_service(fleet: Fleet, agent_id: str) -> None:
-    """Its inbox would be the service's: in account AGENTS both are `_INBOX.<name>`."""
-    with pytest.raises(CountersignError, match=f"the id `{agent_id}` is reserved") as error:
-        await fleet.register(agent_id)
-    assert error.value.code == "invalid"
-
-
-async def test_a_description_that_cannot_be_shown_is_refused_field_by_field(fleet: Fleet) -> None:
+    # an agent of such a name would hear the service's replies: in account AGENTS the inboxes of both are `_INBOX.<name>`
+    for agent_id in ("gateway", "registry", "bootstrap"):
+        with pytest.raises(CountersignError, match=f"the id `{agent_id}` is reserved") as error:
+            await fleet.register(agent_id)
+        assert error.value.code == "invalid"
     with pytest.raises(CountersignError) as error:
         await fleet.register(name=" ", owner=Owner(team="a\x1b[2J"), environments=("prod", "dev", "prod"))
     assert error.value.code == "invalid"
     assert [e["field"] for e in error.value.extra["errors"]] == ["name", "owner.team", "environments.2"]
     assert "environment `prod` is given twice" in error.value.detail
+    await fleet.register()
+    with pytest.raises(CountersignError, match="`kinds` is empty") as error:
+        await fleet.issue(kinds=())
+    assert error.value.code == "invalid"
+    await fleet.events(1)

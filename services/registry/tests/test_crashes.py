@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from countersign_chassis import Failpoints, Service
+from countersign_chassis.natsauth import read_claims
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError
 
@@ -107,8 +108,9 @@ async def test_an_event_that_the_stream_refuses_holds_up_no_other(fleet: Fleet, 
     """Nothing of ours is too large; a row is made so by hand."""
     await fleet.until(lambda: nothing_pending(fleet))
     await fleet.sql(
-        "INSERT INTO outbox (subject, stream, event_id, type, source, about, time, keyid, signature, body) VALUES"
-        " ('fleet.registered.big', 'FLEET', 'big', 't', 's', 'big', 't', 'k', '', convert_to(repeat('A', 1100000), 'UTF8'))"
+        "INSERT INTO outbox (subject, stream, event_id, type, source, about, time, keyid, signature, body)"
+        " SELECT 'fleet.registered.big', 'FLEET', 'big', 't', 's', 'big', 't', 'k', '', $1",
+        b"A" * 1_100_000,
     )
     await fleet.register()
     await fleet.events(1)
@@ -123,6 +125,43 @@ async def test_records_never_go_back_while_changes_race(fleet: Fleet, registry: 
     agent = (await fleet.get()).agent
     assert await fleet.shown() == agent
     assert len(agent.credentials) == 10
+
+
+async def test_two_registries_share_the_work_and_agree(fleet: Fleet) -> None:
+    """As during an upgrade: orders go to either, and nothing is told twice, shown wrongly or let in."""
+    for _ in range(2):
+        service = await fleet.stack.service("registry")
+        await service.bus.connection.client.flush()
+    ids = [f"a-{i}" for i in range(12)]
+    await asyncio.gather(*(fleet.register(agent_id) for agent_id in ids))
+    await asyncio.gather(*(fleet.issue(agent_id) for agent_id in ids))
+    await asyncio.gather(*(fleet.set_status("revoked" if int(i[2:]) % 2 else "paused", i) for i in ids))
+    for agent_id in ids:
+        assert await fleet.shown(agent_id) == (await fleet.get(agent_id)).agent
+    events = await fleet.events(12 + 12 + 12 + 6)
+    assert len({event.event_id() for event in events}) == len(events)
+    (account,) = await fleet.sql("SELECT jwt FROM agents_account")
+    revoked = await fleet.sql("SELECT nkey FROM credential WHERE kind = 'nats' AND voided_at IS NOT NULL")
+    assert await fleet.account_in_use() == account["jwt"]
+    assert read_claims(account["jwt"])["nats"]["revocations"].keys() == {row["nkey"] for row in revoked}
+    assert len(revoked) == 6
+
+
+async def test_the_metrics_count_agents_and_what_waits(fleet: Fleet, registry: Service) -> None:
+    value = registry.metrics.registry.get_sample_value
+    await fleet.register("alpha")
+    await fleet.register("beta")
+    await fleet.issue("beta")
+    await fleet.set_status("revoked", "beta")
+
+    async def counted() -> bool:
+        agents = [value("countersign_agents", {"status": status}) for status in ("active", "paused", "revoked")]
+        return agents == [1, 0, 1] and value("countersign_outbox_pending") == 0
+
+    await fleet.until(counted)
+    assert value("countersign_credentials_issued_total", {"kind": "nats"}) == 1
+    assert value("countersign_nats_users_revoked") == 1
+    assert value("countersign_account_pushes_total", {"result": "confirmed"}) == 2
 
 
 async def nothing_pending(fleet: Fleet) -> bool:

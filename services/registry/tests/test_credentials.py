@@ -23,7 +23,7 @@ async def is_refused(fleet: Fleet, creds: str | None, agent_id: str = "alpha") -
     try:
         agent = await fleet.connect(creds, agent_id)
     except nats.errors.Error as error:
-        assert "authorization violation" in str(error).lower()
+        assert any(reason in str(error).lower() for reason in ("authorization violation", "authentication expired"))
         return True
     await agent.client.close()
     return False
@@ -127,13 +127,6 @@ async def test_an_agent_has_a_bounded_number_of_live_credentials(fleet: Fleet) -
     assert error.value.code == "conflict"
     await fleet.issue(kinds=("nats",))
     await fleet.issue(kinds=("http",), replace=True)
-
-
-async def test_no_kind_of_credential_is_refused(fleet: Fleet, registry: Service) -> None:
-    await fleet.register()
-    with pytest.raises(CountersignError, match="`kinds` is empty") as error:
-        await fleet.issue(kinds=())
-    assert error.value.code == "invalid"
 
 
 async def test_no_credential_survives_a_revocation_that_races_with_its_issue(fleet: Fleet, registry: Service) -> None:

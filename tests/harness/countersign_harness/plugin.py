@@ -11,6 +11,7 @@ import pytest_asyncio
 from countersign_cli.embedded.postgres import EmbeddedPostgres
 
 from .stack import SUPERUSER_PASSWORD, Stack
+from .world import World
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +32,14 @@ async def stack(tmp_path: Path, postgres: EmbeddedPostgres) -> AsyncIterator[Sta
         yield stack
     finally:
         await stack.stop()
+
+
+@pytest_asyncio.fixture
+async def world(stack: Stack) -> AsyncIterator[World]:
+    """The whole product, running."""
+    world = World(stack)
+    try:
+        await world.start()
+        yield world
+    finally:
+        await world.stop()

@@ -72,9 +72,7 @@ class DataDir:
         except (FileExistsError, NotADirectoryError) as error:
             raise EmbeddedError(f"{error.filename} is not a folder: choose another --data-dir") from error
         except OSError as error:
-            raise EmbeddedError(
-                f"cannot write in {self.root}: {error.strerror}; choose another --data-dir"
-            ) from error
+            raise EmbeddedError(f"cannot write in {self.root}: {error.strerror}; choose another --data-dir") from error
 
     def lock(self, *, wait_seconds: float = 10.0) -> int:
         """Takes the folder for this process; returns the descriptor that holds the lock.

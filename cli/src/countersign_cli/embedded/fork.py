@@ -1,14 +1,13 @@
 """Starting one child: what happens between fork and the child's own code.
 
 A child leads a session of its own, so that a terminal's Ctrl-C reaches only the parent; it has the default
-signal handlers, no descriptor of the parent's, its own randomness and its output in its log file. What people
-should read (an `EmbeddedError`) comes back over a pipe; all else that goes wrong is a traceback in the log.
+signal handlers, no descriptor of the parent's, and its output in its log file. What people should read (an
+`EmbeddedError`) comes back over a pipe; all else that goes wrong is a traceback in the log.
 """
 
 from __future__ import annotations
 
 import os
-import random
 import signal
 import sys
 import threading
@@ -95,7 +94,7 @@ def fork_child(
 
 
 def become_child(name: str) -> None:
-    """Leaves the parent's session, signal handlers, standard input and random state behind."""
+    """Leaves the parent's session, signal handlers and standard input behind. (Python itself reseeds `random`.)"""
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -104,7 +103,6 @@ def become_child(name: str) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     quiet = os.open(os.devnull, os.O_RDONLY)
     os.dup2(quiet, 0)
-    random.seed()
     with suppress(OSError):
         linux.set_process_name(f"cs:{name}")
 
@@ -181,6 +179,4 @@ def _open_log(path: Path) -> int:
             path.replace(path.with_name(f"{path.name}.1"))
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as error:
-        raise EmbeddedError(
-            f"cannot write the log {path}: {error.strerror}; free or mend its folder"
-        ) from error
+        raise EmbeddedError(f"cannot write the log {path}: {error.strerror}; free or mend its folder") from error

@@ -16,22 +16,18 @@ from pathlib import Path
 _STEP_SECONDS = 4.0
 
 
-def end_leftover(pid: int, program: str, marker: str, signals: Sequence[signal.Signals]) -> bool:
-    """Ends process `pid`, if it is `program` with `marker` in its arguments: signals in turn, SIGKILL last.
-
-    Returns False, having done nothing, if it is another program (the number was used again) or none.
-    """
+def end_leftover(pid: int, program: str, marker: str, signals: Sequence[signal.Signals]) -> None:
+    """Ends process `pid`, if it is `program` with `marker` in its arguments: signals in turn, SIGKILL last."""
     if not _is(pid, program, marker):
-        return False
+        return
     for number in (*signals, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
         deadline = time.monotonic() + _STEP_SECONDS
         while time.monotonic() < deadline:
             if not _is(pid, program, marker):
-                return True
+                return
             time.sleep(0.02)
-    return True
 
 
 def process_exists(pid: int) -> bool:
@@ -44,13 +40,25 @@ def process_exists(pid: int) -> bool:
     return True
 
 
+def runs_another_program(pid: int, program: str) -> bool:
+    """Whether process `pid` is there, and certainly not `program`, nor a child of it that shows its name in front.
+
+    A zombie is no program any more.
+    """
+    words = _command(pid)
+    return bool(words) and not Path(words[0]).name.startswith(program)
+
+
 def _is(pid: int, program: str, marker: str) -> bool:
     words = _command(pid)
     return bool(words) and Path(words[0]).name == program and any(marker in word for word in words[1:])
 
 
 def _command(pid: int) -> list[str]:
-    """The command line: in words where `/proc` gives them, else the program and the rest; empty if gone."""
+    """The command line, in words where `/proc` gives them, else the program and the rest.
+
+    Nothing if there is no such process or it is hidden; one empty word for a zombie.
+    """
     if pid <= 0:
         return []
     if Path("/proc/self/cmdline").exists():
@@ -62,4 +70,4 @@ def _command(pid: int) -> list[str]:
     shown = subprocess.run(
         ["/bin/ps", "-ww", "-o", "command=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return shown.stdout.strip().split(" ", maxsplit=1)
+    return shown.stdout.strip().split(" ", maxsplit=1) if shown.stdout.strip() else []

@@ -36,9 +36,7 @@ class EmbeddedNats:
             EmbeddedError: it cannot run here; says why and what to do.
         """
         if not self._config.is_file():
-            raise EmbeddedError(
-                f"{self._config}, the configuration of nats-server, is missing: write it first"
-            )
+            raise EmbeddedError(f"{self._config}, the configuration of nats-server, is missing: write it first")
         try:
             self._runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

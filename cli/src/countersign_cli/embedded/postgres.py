@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from countersign_cli.embedded.binaries import POSTGRES_MAJOR, postgres_binary
 from countersign_cli.embedded.errors import EmbeddedError
-from countersign_cli.embedded.leftover import end_leftover, process_exists
+from countersign_cli.embedded.leftover import end_leftover, runs_another_program
 from countersign_cli.embedded.lone_server import LoneServer
 from countersign_cli.embedded.postgres_socket import accepts_connections, socket_folder
 from countersign_cli.embedded.server_user import ServerUser, choose_server_user, give_to
@@ -212,7 +212,8 @@ class EmbeddedPostgres:
             pid = int(lock.read_text().splitlines()[0])
         except (OSError, ValueError, IndexError):
             return
-        if not end_leftover(pid, "postgres", str(self._data), _STOP_SIGNALS) and process_exists(pid):
+        end_leftover(pid, "postgres", str(self._data), _STOP_SIGNALS)
+        if runs_another_program(pid, "postgres"):
             lock.unlink(missing_ok=True)
             if self._sockets is not None:
                 (self._sockets / f".s.PGSQL.{self._socket_port}.lock").unlink(missing_ok=True)

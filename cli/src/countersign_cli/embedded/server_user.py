@@ -95,9 +95,7 @@ def choose_server_user(folder: Path, program: Path) -> ServerUser:
         if isinstance(user, CallingUser) or _works(user, folder, program):
             return user
     if uid != 0:
-        raise EmbeddedError(
-            f"user id {uid} has no name, which PostgreSQL needs: run as a user listed in /etc/passwd"
-        )
+        raise EmbeddedError(f"user id {uid} has no name, which PostgreSQL needs: run as a user listed in /etc/passwd")
     raise EmbeddedError(
         f"PostgreSQL does not run as root, and no unprivileged account reaches both {program} and {folder}: "
         "run as an ordinary user, or put the installation and --data-dir where every user can pass through"
@@ -165,9 +163,7 @@ def _works(user: ServerUser, folder: Path, program: Path) -> bool:
     if opened:  # others may then pass through, not list, not read; what is inside keeps its own permissions
         above.chmod(mode | 0o011)
     try:
-        subprocess.run(
-            [program, "--version"], env={"LC_ALL": "C"}, preexec_fn=become, capture_output=True, check=True
-        )
+        subprocess.run([program, "--version"], env={"LC_ALL": "C"}, preexec_fn=become, capture_output=True, check=True)
     except (OSError, subprocess.SubprocessError):
         if opened:
             above.chmod(mode)

@@ -115,8 +115,7 @@ class Supervisor:
                 if child.gave_up():
                     ending = describe_ending(child.exit_code or 0)
                     raise EmbeddedError(
-                        child.fault
-                        or f"{child.name} ended with {ending} while starting: see {self._log_of(child)}"
+                        child.fault or f"{child.name} ended with {ending} while starting: see {self._log_of(child)}"
                     )
 
     def _supervise(self, until: str | None) -> int:

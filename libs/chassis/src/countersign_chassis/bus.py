@@ -68,9 +68,7 @@ class Bus:
         """Sign an event without publishing it, to store exactly what will be published."""
         return seal_event(event, time=now(), key=self._key, traceparent=traceparent)
 
-    async def publish_sealed(
-        self, messages: Sequence[tuple[str, str, Envelope]], *, attempt: str = ""
-    ) -> None:
+    async def publish_sealed(self, messages: Sequence[tuple[str, str, Envelope]], *, attempt: str = "") -> None:
         """Publish envelopes as they are: ``(subject, stream, envelope)``.
 
         ``attempt`` makes the stream's deduplication let a deliberate repeat through: it is added to ``Nats-Msg-Id``,
@@ -92,9 +90,7 @@ class Bus:
         Raises the :class:`CountersignError` that was answered, or :class:`Unavailable` when nobody answers in time.
         """
         rpc = command.rpc
-        envelope = seal(
-            command.to_bytes(), id=new_id(), type=rpc.type, subject=rpc.subject, time=now(), key=self._key
-        )
+        envelope = seal(command.to_bytes(), id=new_id(), type=rpc.type, subject=rpc.subject, time=now(), key=self._key)
         try:
             reply = await self.connection.client.request(
                 rpc.subject, envelope.body, timeout=timeout_s or rpc.timeout_s, headers=envelope.headers()
@@ -135,7 +131,5 @@ class Bus:
             raise Refused(f"{msg.subject} takes {kind.rpc.type}, not {envelope.type}")
         age = datetime.now(UTC) - datetime.fromisoformat(envelope.time)
         if abs(age) > COMMAND_MAX_AGE:
-            raise Refused(
-                f"the command is {age.total_seconds():.0f} s old; at most {COMMAND_MAX_AGE.seconds} s count"
-            )
+            raise Refused(f"the command is {age.total_seconds():.0f} s old; at most {COMMAND_MAX_AGE.seconds} s count")
         return kind.from_bytes(envelope.body)

@@ -127,8 +127,7 @@ class NatsConnection:
             if asyncio.get_running_loop().time() + pause > deadline:
                 raise Unavailable(
                     f"{len(missing)} of {len(messages)} messages to {missing[0].subject} got no acknowledgement from"
-                    f" the stream within {PUBLISH_S:.0f} s"
-                    + (f" ({self.last_error})" if self.last_error else "")
+                    f" the stream within {PUBLISH_S:.0f} s" + (f" ({self.last_error})" if self.last_error else "")
                 )
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
@@ -148,9 +147,7 @@ class NatsConnection:
             except (nats.errors.Error, OSError) as error:
                 del self._acks[token]
                 if isinstance(error, nats.errors.MaxPayloadError):
-                    raise PublishRefused(
-                        f"the message to {message.subject} is larger than the bus carries"
-                    ) from None
+                    raise PublishRefused(f"the message to {message.subject} is larger than the bus carries") from None
                 unsent.append(message)
             else:
                 waiting[token] = (future, message)

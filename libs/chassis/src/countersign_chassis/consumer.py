@@ -52,9 +52,7 @@ class ConsumerMetrics:
         """Register them."""
         return cls(
             handled=metrics.counter("countersign_messages_handled", "Messages acknowledged", ["consumer"]),
-            failed=metrics.counter(
-                "countersign_messages_failed", "Handler failures (tried again)", ["consumer"]
-            ),
+            failed=metrics.counter("countersign_messages_failed", "Handler failures (tried again)", ["consumer"]),
             dead=metrics.counter("countersign_messages_dead", "Messages dead-lettered", ["consumer"]),
             batch=metrics.histogram("countersign_batch_size", "Messages a batch", ["consumer"], SIZE_BUCKETS),
             duration=metrics.histogram("countersign_handler_seconds", "Time to handle a batch", ["consumer"]),
@@ -64,6 +62,7 @@ class ConsumerMetrics:
 class EventConsumer:
     """Binds to a durable consumer of the topology and feeds a handler.
 
+    ``skip`` may pass over messages by their headers, before anything is verified: only for what nobody relies on.
     ``verify`` off hands :class:`RawDelivery` to the handler; on, events are verified and parsed first, and what fails
     that is dead-lettered at once: trying again would not mend it.
     """
@@ -84,6 +83,7 @@ class EventConsumer:
         concurrency: int = 1,
         max_tries: int = 8,
         linger_s: float = 0.0,
+        skip: Callable[[dict[str, str]], bool] | None = None,
     ) -> None:
         self.spec = spec
         self._connection = connection
@@ -97,6 +97,7 @@ class EventConsumer:
         self._max_batch = max_batch
         self._max_tries = max_tries
         self._linger_s = linger_s
+        self._skip = skip
         self._pull_size = max_batch * 2
         self._slots = asyncio.Semaphore(concurrency)
         self._arrived: deque[Msg] = deque()
@@ -147,9 +148,7 @@ class EventConsumer:
             await self.client.publish(self._arrived.popleft().reply, b"-NAK")
 
     async def _bind(self) -> None:
-        reply = await self.client.request(
-            f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}", b"", timeout=3
-        )
+        reply = await self.client.request(f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}", b"", timeout=3)
         info = orjson.loads(reply.data)
         if "error" in info:
             raise Refused(
@@ -159,9 +158,7 @@ class EventConsumer:
         config = info["config"]
         filters = set(config.get("filter_subjects") or [config.get("filter_subject", "")])
         if filters != set(self.spec.filters) or config.get("ack_policy") != "explicit":
-            raise Refused(
-                f"consumer {self.spec.name} differs from the topology; run `countersign bootstrap` again"
-            )
+            raise Refused(f"consumer {self.spec.name} differs from the topology; run `countersign bootstrap` again")
         self._epoch = await self._stream_epoch()
 
     async def _stream_epoch(self) -> int:
@@ -251,6 +248,8 @@ class EventConsumer:
             self._log.error("handling failed outside the handler", error=str(error))
 
     async def _handle(self, messages: list[Msg]) -> None:
+        if self._skip is not None:
+            messages = [m for m in messages if not await self._skipped(m)]
         deliveries = [d for m in messages if (d := await self._open(m)) is not None]
         if not deliveries:
             return
@@ -272,6 +271,13 @@ class EventConsumer:
             if not delivery.detached and not delivery.settled:
                 await delivery.ack()
         self._metrics.handled.labels(name).inc(len(deliveries))
+
+    async def _skipped(self, msg: Msg) -> bool:
+        """Whether the handler has no use for it, by its headers alone; then it is acked unread."""
+        if self._skip is None or not self._skip(msg.headers or {}):
+            return False
+        await self.client.publish(msg.reply, b"")
+        return True
 
     async def _handle_one(self, delivery: RawDelivery) -> None:
         if delivery.settled or delivery.detached:
@@ -302,9 +308,7 @@ class EventConsumer:
         if isinstance(error, Malformed) or delivery.tries >= self._max_tries:
             await self._bury_or_nak(delivery, reason)
             return
-        self._log.warning(
-            "handler failed; trying again", tries=delivery.tries, subject=delivery.subject, error=reason
-        )
+        self._log.warning("handler failed; trying again", tries=delivery.tries, subject=delivery.subject, error=reason)
         await delivery.nak()
 
     async def _bury_or_nak(self, delivery: RawDelivery, reason: str) -> None:

@@ -94,8 +94,7 @@ class Database:
                 " applied_at timestamptz NOT NULL DEFAULT now())"
             )
             done = {
-                r["version"]: r
-                for r in await connection.fetch("SELECT version, name, sha256 FROM schema_migration")
+                r["version"]: r for r in await connection.fetch("SELECT version, name, sha256 FROM schema_migration")
             }
             for version, row in done.items():
                 if version not in wanted:

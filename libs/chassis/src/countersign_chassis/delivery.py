@@ -99,9 +99,7 @@ class Delivery(RawDelivery):
 
     __slots__ = ("envelope", "event")
 
-    def __init__(
-        self, consumer: EventConsumer, msg: Msg, epoch: int, envelope: Envelope, event: Event
-    ) -> None:
+    def __init__(self, consumer: EventConsumer, msg: Msg, epoch: int, envelope: Envelope, event: Event) -> None:
         super().__init__(consumer, msg, epoch)
         self.envelope = envelope
         self.event: Any = event

@@ -92,8 +92,6 @@ def health_routes(
     return [Route("/health/live", alive), Route("/health/ready", ready), Route("/metrics", render)]
 
 
-def health_app(
-    live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]], metrics: Metrics
-) -> Starlette:
+def health_app(live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]], metrics: Metrics) -> Starlette:
     """The whole HTTP side of a service that has no other."""
     return Starlette(routes=health_routes(live, unready, metrics))

@@ -26,9 +26,7 @@ P = TypeVar("P", bound=Frozen)
 class Mirror(Generic[P]):
     """A reader's copy of a bucket. Records carry ``revision``; an older one never replaces a newer one."""
 
-    def __init__(
-        self, bucket: Bucket, model: type[P], connection: NatsConnection, trust: TrustBundle, log: Any
-    ):
+    def __init__(self, bucket: Bucket, model: type[P], connection: NatsConnection, trust: TrustBundle, log: Any):
         self._bucket = bucket
         self._model = model
         self._connection = connection
@@ -85,9 +83,7 @@ class Mirror(Generic[P]):
         except TimeoutError:
             await self.fetch(key)
             if not there():
-                raise Unavailable(
-                    f"{self._bucket.name}/{key} has not reached revision {revision} yet"
-                ) from None
+                raise Unavailable(f"{self._bucket.name}/{key} has not reached revision {revision} yet") from None
 
     async def fetch(self, key: str) -> P | None:
         """Read through to the server: the newest record it has."""

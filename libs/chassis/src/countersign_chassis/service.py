@@ -94,8 +94,9 @@ class Service:
         concurrency: int = 1,
         max_tries: int = 8,
         linger_s: float = 0.0,
+        skip: Callable[[dict[str, str]], bool] | None = None,
     ) -> EventConsumer:
-        """Feed verified events of the topology's consumer ``name`` to ``handler``."""
+        """Feed verified events of the topology's consumer ``name`` to ``handler``; the options are the consumer's."""
         return self._consume(
             name,
             handler,
@@ -105,6 +106,7 @@ class Service:
             concurrency=concurrency,
             max_tries=max_tries,
             linger_s=linger_s,
+            skip=skip,
         )
 
     def consume_raw(
@@ -281,9 +283,7 @@ class Service:
                 return
             except Exception as error:
                 self._background_failures.labels(name).inc()
-                self.log.warning(
-                    "background loop failed; again soon", loop=name, error=str(error) or repr(error)
-                )
+                self.log.warning("background loop failed; again soon", loop=name, error=str(error) or repr(error))
             if time.monotonic() - began > 30:
                 pause = 0.1
             await asyncio.sleep(pause)

@@ -21,9 +21,7 @@ class ServiceSettings(BaseSettings):
         description="this service's role; its schema is the role's",
     )
     postgres_pool_max: int = Field(default=8, ge=1, le=64, description="connections at most")
-    signing_key_file: Path = Field(
-        default=Path(".countersign/keys/key.json"), description="this service's key"
-    )
+    signing_key_file: Path = Field(default=Path(".countersign/keys/key.json"), description="this service's key")
     trust_file: Path = Field(default=Path(".countersign/trust.json"), description="which key may sign what")
     health_host: str = Field(default="127.0.0.1", description="where /health and /metrics listen")
     health_port: int = Field(default=0, ge=0, le=65535, description="0: any free port")

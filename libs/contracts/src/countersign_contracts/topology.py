@@ -90,8 +90,8 @@ CONSUMERS: tuple[Consumer, ...] = (
 class Access:
     """What one NATS user may publish and subscribe to.
 
-    Answers go to the inboxes of those who may ask. (NATS can also allow "a response to each request", but then the asker
-    names a subject that no permission of the responder guards.)
+    Answers go to the inboxes of those who may ask. (NATS can also allow "a response to each request", but then the
+    asker names a subject that no permission of the responder guards.)
     """
 
     publish: tuple[str, ...]

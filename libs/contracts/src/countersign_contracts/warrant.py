@@ -5,8 +5,8 @@ Only policy issues it. The executor uses it up: ``jti`` is the request id, and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -114,10 +114,14 @@ def verify(
 
 def trust_key(trust: TrustBundle, kid: str) -> Ed25519PublicKey:
     """The public key that may sign warrants under ``kid``; raises :class:`UntrustedError`."""
-    known: Sequence[str] = tuple(trust.keys)
     key = trust.keys.get(kid)
     if key is None:
-        raise UnknownKey(f"no key {kid!r}; known: {', '.join(known)}")
+        raise UnknownKey(f"no key {kid!r}; known: {', '.join(trust.keys)}")
     if TYPE not in key.emits:
         raise NotEntitled(f"key {kid!r} of {key.service} may not sign {TYPE}")
-    return Ed25519PublicKey.from_public_bytes(key.public_key)
+    return _public_key(key.public_key)
+
+
+@lru_cache(maxsize=64)
+def _public_key(raw: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(raw)

@@ -99,6 +99,7 @@ class Appender:
     def step_down(self) -> None:
         """Another replica writes: give everything back."""
         self._open = False
+        self.trouble = None
         self._measures.waiting_since = None
         while self._waiting:
             unit = self._waiting.popleft()
@@ -112,7 +113,11 @@ class Appender:
         if not self._waiting:
             self.trouble = None
 
+        lost = False
+
         def ended(_: object) -> None:
+            nonlocal lost
+            lost = True
             self._wake.set()
 
         connection.add_termination_listener(ended)
@@ -120,12 +125,12 @@ class Appender:
             while True:
                 while not self._waiting:
                     self._wake.clear()
-                    if connection.is_closed():
+                    if lost:
                         raise ConnectionLost("the connection to PostgreSQL ended")
                     await self._wake.wait()
                 await self._write(connection, self._take())
         finally:
-            if not connection.is_closed():
+            if not lost:
                 connection.remove_termination_listener(ended)
 
     def _take(self) -> list[_Unit]:

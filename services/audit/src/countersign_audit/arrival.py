@@ -140,9 +140,7 @@ def _distrust(envelope: Envelope, trust: TrustBundle) -> Doubt | None:
     except ValueError as error:
         return Doubt("malformed", str(error))
     if envelope.source != source_of(key.service):
-        return Doubt(
-            "unverifiable", f"it says it comes from {envelope.source!r}, and {key.service} signed it"
-        )
+        return Doubt("unverifiable", f"it says it comes from {envelope.source!r}, and {key.service} signed it")
     return None
 
 
@@ -151,13 +149,9 @@ def _misplaced(envelope: Envelope, subject: str) -> Doubt | None:
     if not (subject == kind or subject.startswith(f"{kind}.")):
         return Doubt("unverifiable", f"{envelope.type} does not belong on {subject}")
     if len(envelope.id) > MAX_ID_CHARACTERS:
-        return Doubt(
-            "malformed", f"its id has {len(envelope.id)} characters; at most {MAX_ID_CHARACTERS} count"
-        )
+        return Doubt("malformed", f"its id has {len(envelope.id)} characters; at most {MAX_ID_CHARACTERS} count")
     if len(envelope.body) > MAX_BODY_BYTES:
-        return Doubt(
-            "too_large", f"its body has {len(envelope.body)} bytes; at most {MAX_BODY_BYTES} can be recorded"
-        )
+        return Doubt("too_large", f"its body has {len(envelope.body)} bytes; at most {MAX_BODY_BYTES} can be recorded")
     return None
 
 
@@ -179,9 +173,7 @@ def _findable(at: datetime, subject: str, body: dict[str, Any]) -> Findable:
 
 
 def _name(value: object) -> str | None:
-    return (
-        value if type(value) is str and len(value) <= _MAX_NAME_CHARACTERS and value.isprintable() else None
-    )
+    return value if type(value) is str and len(value) <= _MAX_NAME_CHARACTERS and value.isprintable() else None
 
 
 def _request(value: object) -> str | None:

@@ -30,9 +30,7 @@ class CheckpointFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             os.close(self._open())
         except OSError as error:
-            raise CountersignError(
-                f"cannot write the checkpoint file {self.path}: {error.strerror}"
-            ) from None
+            raise CountersignError(f"cannot write the checkpoint file {self.path}: {error.strerror}") from None
 
     def append(self, checkpoint: Checkpoint) -> None:
         """Add a checkpoint; it is on the disk when this returns. Raises :class:`CountersignError`."""
@@ -52,9 +50,7 @@ class CheckpointFile:
             if fresh:
                 self._sync_folder()
         except OSError as error:
-            raise CountersignError(
-                f"cannot write the checkpoint file {self.path}: {error.strerror}"
-            ) from None
+            raise CountersignError(f"cannot write the checkpoint file {self.path}: {error.strerror}") from None
 
     def last(self) -> Checkpoint | None:
         """The checkpoint of the highest sequence near the file's end; None if there is none. Verifies nothing."""

@@ -65,9 +65,7 @@ class Exporter:
         if self._writer.leading:
             return await self._checkpoints.sign()
         if (last := await self._store.last_checkpoint()) is None:
-            raise CountersignError(
-                "nothing is covered by a checkpoint yet; try again in a moment", code="unavailable"
-            )
+            raise CountersignError("nothing is covered by a checkpoint yet; try again in a moment", code="unavailable")
         return last
 
     async def _page(self, lines: list[str], first: int, last: int) -> ExportPage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ import nats.errors
 import orjson
 from nats.aio.client import Client
 
+from countersign_chassis import RawDelivery
 from countersign_contracts.errors import Unavailable
 from countersign_contracts.topology import Consumer
 
@@ -27,6 +28,7 @@ _TIMEOUT_S = 2.0
 #: A gap that cannot be read is left after so many attempts: its messages come later, from the consumer.
 _ATTEMPTS = 3
 _NO_MESSAGE = 10037
+_NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +52,47 @@ class Bus(Protocol):
 
 
 class Followed:
-    """One stream: ``last`` is the sequence up to which everything was passed on, in the incarnation ``epoch``."""
+    """One stream: ``last`` is the sequence up to which everything was passed on, in the incarnation ``epoch``.
+
+    ``epoch`` is the stream's creation in Unix seconds: wiped and made again, it counts from 1 anew, and has another one.
+    """
 
     def __init__(self, spec: Consumer, bus: Bus, log: Any) -> None:
         self.spec = spec
         self._bus = bus
         self._log = log
+        self._doubtful = False
+        self._epoch_before = 0
         self.epoch = 0
         self.last = 0
 
-    def resume(self, epoch: int, last: int) -> None:
-        """Go on after ``last``."""
-        self.epoch, self.last = epoch, last
+    async def begin(self, recorded: Callable[[str, int], Awaitable[int]]) -> None:
+        """Go on where the record ends: ``recorded`` tells the last sequence on record of a stream's incarnation.
 
-    async def completed(self, messages: Sequence[Message]) -> list[Message]:
-        """These messages, each after those that stand before it in the stream and were not passed on yet."""
+        Raises :class:`Unavailable`.
+        """
+        self.epoch = await self._incarnation()
+        self.last = await recorded(self.spec.stream, self.epoch)
+        self._doubtful = False
+
+    def doubt(self) -> None:
+        """The server was away: the stream may be another one when it comes back."""
+        self._doubtful = True
+
+    async def completed(self, messages: Sequence[RawDelivery]) -> list[Message]:
+        """These messages, each after those that stand before it in the stream and were not passed on yet.
+
+        Raises :class:`Unavailable` if the server does not say which stream it is.
+        """
+        await self._make_sure()
         whole: list[Message] = []
         for message in messages:
-            if message.epoch != self.epoch:
-                self.resume(message.epoch, 0)
+            if message.time < self.epoch * _NANOSECONDS:
+                # it arrived before the server went away, and is older than the stream that came back
+                message.epoch = self._epoch_before
+                whole.append(message)
+                continue
+            message.epoch = self.epoch
             if message.stream_seq > self.last + 1:
                 whole += await self._between(self.last + 1, message.stream_seq - 1)
             whole.append(message)
@@ -77,6 +101,7 @@ class Followed:
 
     async def in_flight(self) -> list[Message]:
         """What was delivered to somebody and not passed on here. Raises :class:`Unavailable`."""
+        await self._make_sure()
         info = await self._ask(f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}", b"")
         delivered = int(info["delivered"]["stream_seq"])
         if delivered <= self.last:
@@ -85,8 +110,14 @@ class Followed:
         self.last = delivered
         return messages
 
-    async def incarnation(self) -> int:
-        """The stream's creation time in Unix seconds. Raises :class:`Unavailable`."""
+    async def _make_sure(self) -> None:
+        if self._doubtful:
+            epoch = await self._incarnation()
+            if epoch != self.epoch:
+                self._epoch_before, self.epoch, self.last = self.epoch, epoch, 0
+            self._doubtful = False
+
+    async def _incarnation(self) -> int:
         info = await self._ask(f"$JS.API.STREAM.INFO.{self.spec.stream}", b"")
         return int(datetime.fromisoformat(info["created"][:19] + "+00:00").timestamp())
 

@@ -70,12 +70,10 @@ class Intake:
                 await consumer.stop(self._service.settings.shutdown_grace_s)
 
     async def _start(self, stream: _Stream) -> None:
-        followed = stream.followed
-        epoch = await followed.incarnation()
-        followed.resume(epoch, await self._store.last_of(followed.spec.stream, epoch))
+        await stream.followed.begin(self._store.last_of)
         await self._catch_up(stream)
         stream.consumer = self._service.consume_raw(
-            followed.spec.name, partial(self.take, stream), max_batch=MAX_BATCH, concurrency=BATCHES_AT_ONCE
+            stream.followed.spec.name, partial(self.take, stream), max_batch=MAX_BATCH, concurrency=BATCHES_AT_ONCE
         )
         await stream.consumer.start()
 
@@ -85,7 +83,7 @@ class Intake:
             async with stream.turn:
                 recorded = self._hand_in(await stream.followed.completed(messages))
             await recorded
-        except StandingBy:
+        except (StandingBy, Unavailable):
             for message in messages:
                 await message.nak(GIVE_BACK_S)
             return
@@ -107,12 +105,12 @@ class Intake:
 
     async def _reconnected(self) -> None:
         for stream in self._streams:
+            stream.followed.doubt()
+        for stream in self._streams:
             if stream.consumer is None:
                 continue
             try:
-                if await stream.followed.incarnation() == stream.followed.epoch:
-                    await self._catch_up(stream)
+                await self._catch_up(stream)
             except (Unavailable, StandingBy) as error:
-                self._service.log.warning(
-                    "what was in flight comes later", stream=stream.followed.spec.stream, reason=str(error)
-                )
+                name = stream.followed.spec.stream
+                self._service.log.warning("what was in flight comes later", stream=name, reason=str(error))

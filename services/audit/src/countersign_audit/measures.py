@@ -39,9 +39,7 @@ class Measures:
         )
         self.head = metrics.gauge("countersign_audit_head", "Sequence of the last entry")
         self.leading = metrics.gauge("countersign_audit_leading", "1 while this replica writes the ledger")
-        self.checkpoint_seq = metrics.gauge(
-            "countersign_audit_checkpoint", "Sequence that the last checkpoint is for"
-        )
+        self.checkpoint_seq = metrics.gauge("countersign_audit_checkpoint", "Sequence that the last checkpoint is for")
         age = metrics.gauge(
             "countersign_audit_checkpoint_age_seconds", "Since the last checkpoint was signed; 0: none yet"
         )

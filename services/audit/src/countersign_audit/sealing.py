@@ -76,15 +76,10 @@ class _Press:
             self._wrap(arrival.message, arrival.doubt)
         elif first is None:
             self._record(arrival)
-        elif (
-            first.type == arrival.envelope.type
-            and first.body_sha256 == sha256(arrival.envelope.body).digest()
-        ):
+        elif first.type == arrival.envelope.type and first.body_sha256 == sha256(arrival.envelope.body).digest():
             self._repeat(arrival, first)
         else:
-            doubt = Doubt(
-                "conflict", f"{arrival.envelope.id} is on record in entry {first.seq} with another content"
-            )
+            doubt = Doubt("conflict", f"{arrival.envelope.id} is on record in entry {first.seq} with another content")
             self._wrap(arrival.message, doubt)
 
     def _record(self, arrival: Believed) -> None:

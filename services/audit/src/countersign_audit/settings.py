@@ -28,9 +28,7 @@ class Settings(ServiceSettings):
     checkpoint_entries: int = Field(
         default=1000, ge=1, description="sooner still, when so many entries are not covered yet"
     )
-    append_max_entries: int = Field(
-        default=512, ge=1, le=8192, description="entries written at once, at most"
-    )
+    append_max_entries: int = Field(default=512, ge=1, le=8192, description="entries written at once, at most")
     write_timeout_s: float = Field(
         default=10.0,
         gt=0,

@@ -98,9 +98,7 @@ def _require_genuine(checkpoint: Checkpoint, trust: TrustBundle, name: str) -> N
     try:
         checkpoint.verify(trust)
     except UntrustedError as error:
-        raise NotSound(
-            f"the last checkpoint of {name}, for entry {checkpoint.seq}, proves nothing: {error}."
-        ) from None
+        raise NotSound(f"the last checkpoint of {name}, for entry {checkpoint.seq}, proves nothing: {error}.") from None
 
 
 def _computed(entry: Entry) -> bytes | None:

@@ -125,9 +125,7 @@ WHERE before <= $3 ORDER BY seq {order}
 # The last entry after a sequence that is no checkpoint's own event: what a new checkpoint would be for.
 _UNCOVERED = "SELECT coalesce(max(seq), 0) FROM entries WHERE seq > $1 AND type <> $2"
 
-_LAST_CHECKPOINT = (
-    "SELECT deployment, seq, hash, time, keyid, signature FROM checkpoints ORDER BY seq DESC LIMIT 1"
-)
+_LAST_CHECKPOINT = "SELECT deployment, seq, hash, time, keyid, signature FROM checkpoints ORDER BY seq DESC LIMIT 1"
 
 _CHECKPOINTS = """
 SELECT deployment, seq, hash, time, keyid, signature FROM checkpoints WHERE seq BETWEEN $1 AND $2 ORDER BY seq
@@ -153,9 +151,7 @@ class LedgerStore:
         row = await connection.fetchrow(_LEAD)
         return bool(row and row["leading"])
 
-    async def append(
-        self, connection: Connection, head: Head, batch: Sequence[Sealed], timeout_s: float
-    ) -> None:
+    async def append(self, connection: Connection, head: Head, batch: Sequence[Sealed], timeout_s: float) -> None:
         """Write a batch that was chained to ``head``, in one round trip and one commit. Raises :class:`HeadMoved`."""
         rows = [
             (
@@ -182,9 +178,7 @@ class LedgerStore:
             for s in batch
             for e in (s.entry,)
         ]
-        status = await connection.execute(
-            _APPEND, *zip(*rows, strict=True), head.seq, head.hash, timeout=timeout_s
-        )
+        status = await connection.execute(_APPEND, *zip(*rows, strict=True), head.seq, head.hash, timeout=timeout_s)
         if status != f"INSERT 0 {len(batch)}":
             raise HeadMoved(f"the ledger does not end with entry {head.seq} as it did")
 
@@ -212,9 +206,7 @@ class LedgerStore:
     async def entries(self, first: int, last: int, *, rows: int, body_bytes: int) -> list[Entry]:
         """Entries ``first`` to ``last``, at most ``rows``, and at most about ``body_bytes`` of bodies; one at least."""
         async with self._db.connection() as connection:
-            return [
-                Entry(*r.values()) for r in await connection.fetch(_ENTRIES, first, last, rows, body_bytes)
-            ]
+            return [Entry(*r.values()) for r in await connection.fetch(_ENTRIES, first, last, rows, body_bytes)]
 
     async def timeline(self, asked: ReadTimeline, *, shown_bytes: int, page_bytes: int) -> Page:
         """What is asked for; bodies beyond ``shown_bytes`` left out, and no more than about ``page_bytes`` in all."""
@@ -249,9 +241,7 @@ class LedgerStore:
         """Store a checkpoint."""
         c = checkpoint
         async with self._db.connection() as connection:
-            await connection.execute(
-                _KEEP_CHECKPOINT, c.deployment, c.seq, c.hash, c.time, c.keyid, c.signature
-            )
+            await connection.execute(_KEEP_CHECKPOINT, c.deployment, c.seq, c.hash, c.time, c.keyid, c.signature)
 
     async def _row(self, query: str, connection: Connection | None, *values: Any) -> Any:
         if connection is not None:

@@ -21,9 +21,7 @@ MAX_PAGE_BYTES = 600 * 1024
 async def read(store: LedgerStore, asked: ReadTimeline) -> Timeline:
     """One page of what is asked for."""
     page = await store.timeline(asked, shown_bytes=MAX_SHOWN_BYTES, page_bytes=MAX_PAGE_BYTES)
-    return Timeline(
-        items=tuple(entry(row) for row in page.rows), next=page.rows[-1].seq if page.more else None
-    )
+    return Timeline(items=tuple(entry(row) for row in page.rows), next=page.rows[-1].seq if page.more else None)
 
 
 def entry(row: TimelineRow) -> TimelineEntry:

@@ -74,9 +74,7 @@ def repeated(arrival: Believed, first: Known, *, key: SigningKey, at: datetime) 
     return _sealed(body, REPEATED_TYPE, repeated_id(arrival.message), arrival.message, key, at)
 
 
-def _sealed(
-    body: dict[str, object], type: str, id: str, message: Message, key: SigningKey, at: datetime
-) -> Envelope:
+def _sealed(body: dict[str, object], type: str, id: str, message: Message, key: SigningKey, at: datetime) -> Envelope:
     return seal(orjson.dumps(body), id=id, type=type, subject=place_of(message), time=at, key=key)
 
 

@@ -28,6 +28,7 @@ from .catalogue_store import CatalogueStore
 from .connector import Connector
 from .control import Control
 from .control_store import ControlStore
+from .databases import AWAY
 from .executions import Executions
 from .facts import Facts
 from .grants import Grants
@@ -140,12 +141,19 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
             beat += 1
             await asyncio.sleep(settings.heartbeat_s)
 
+    async def goodbye() -> None:
+        try:
+            await executions.say_goodbye()
+        except AWAY as error:
+            # its claims run out by themselves
+            log.warning("could not say goodbye", error=str(error))
+
     async def buckets_may_be_lost() -> None:
         announcer.everything_is_stale()
 
     bus.connection.on_reconnect(buckets_may_be_lost)
     service.on_start(start)
-    service.on_stop(executions.say_goodbye)
+    service.on_stop(goodbye)
     service.on_stop(connector.close)
     service.on_stop(grants.drain)
 

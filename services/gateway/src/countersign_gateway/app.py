@@ -67,7 +67,13 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.consume_raw("gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2)
     service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2)
     # progress may lag a little: most granted actions have ended by then and cost no second write
-    service.consume("gateway-progress", outcomes.progress, max_batch=512, linger_s=0.05)
+    service.consume(
+        "gateway-progress",
+        outcomes.progress,
+        max_batch=512,
+        linger_s=0.05,
+        skip=lambda headers: waiters.has_ended(headers.get("ce-subject")),
+    )
     service.background(sweeper.run, "sweeper")
     service.background(changes.run, "changes")
     service.on_stop(acceptance.drain)

@@ -49,6 +49,7 @@ class Outcomes:
             changed = await self._write(changes)
         finally:
             self._waiters.forget(results)
+        self._waiters.note_ended(changed)
         for result in results:
             if result.request_id in changed:
                 self._ended.labels(result.state).inc()

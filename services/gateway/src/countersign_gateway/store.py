@@ -42,7 +42,8 @@ SET state = u.state, decision = coalesce(u.decision, a.decision), risk = coalesc
     reason = u.reason, reasons = u.reasons, approval_id = coalesce(u.approval_id, a.approval_id),
     result = coalesce(u.result, a.result), status_code = coalesce(u.status_code, a.status_code),
     truncated = u.truncated, updated_at = $11::timestamptz,
-    drive_at = CASE WHEN u.final THEN NULL ELSE $12::timestamptz END, cancel_by = CASE WHEN u.final THEN NULL ELSE a.cancel_by END
+    drive_at = CASE WHEN u.final THEN NULL ELSE $12::timestamptz END,
+    cancel_by = CASE WHEN u.final THEN NULL ELSE a.cancel_by END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
             $10::boolean[], $13::boolean[], $14::int[])
      AS u (request_id, state, decision, risk, reason, reasons, approval_id, result, status_code, truncated, final, rank)

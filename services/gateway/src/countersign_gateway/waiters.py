@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from countersign_contracts.actions import FINAL_STATES, ActionResult
+
+#: Ended actions remembered, to pass over late news of them unread.
+_ENDED_KEPT = 20_000
 
 
 class Waiters:
@@ -15,6 +19,7 @@ class Waiters:
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Future[ActionResult]]] = {}
         self._fresh: dict[str, ActionResult] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -51,6 +56,17 @@ class Waiters:
         """They are in the rows now."""
         for result in results:
             self._fresh.pop(result.request_id, None)
+
+    def note_ended(self, request_ids: Iterable[str]) -> None:
+        """Their rows are final."""
+        for request_id in request_ids:
+            self._ended[request_id] = None
+        while len(self._ended) > _ENDED_KEPT:
+            self._ended.popitem(last=False)
+
+    def has_ended(self, request_id: str | None) -> bool:
+        """Whether the row is known to be final; news of how it got there changes nothing any more."""
+        return request_id in self._ended
 
     def newer(self, result: ActionResult) -> ActionResult:
         """What is known of the action, if that is newer than its row."""

@@ -97,6 +97,22 @@ def mentioned(est: Any) -> Iterator[str]:
             yield from mentioned(value)
 
 
+def context_use(est: Any) -> Iterator[str | None]:
+    """Each attribute of the context that a policy looks at; None where it uses the context as a whole."""
+    if isinstance(est, list):
+        for value in est:
+            yield from context_use(value)
+    elif isinstance(est, Mapping):
+        if est == {"Var": "context"}:
+            yield None
+            return
+        for key, value in est.items():
+            if key in (".", "has") and value["left"] == {"Var": "context"}:
+                yield value["attr"] if isinstance(value["attr"], str) else None
+            else:
+                yield from context_use(value)
+
+
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Each policy's text with the line of its first token; what follows the last ``;`` too, if it says anything."""
     start = 0

@@ -9,6 +9,9 @@ The model (hand-written policies are validated against it)::
         fields: Set<String>, effect: String, risk: String, destructive: Bool, args: <from the tool's JSON Schema> } };
 
 Allowed is only ``Allow`` without errors: Cedar skips a ``forbid`` that errors, and would allow.
+
+An answer depends on agent, tool and what policies look at in the context, and on nothing else. Where none looks at
+``args``, an answer is kept under exactly these, and given again while neither policies nor catalogue change.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from .cedar_types import CedarType
 from .policy_set import Part, PolicySet
 from .tools import CompiledTool, compile_tool
 
-_MOST_ENTITIES = 4096
+_MOST_KEPT = 4096  # of what is kept for speed; then it is begun anew
 _STRING = CedarType("String")
 _STRINGS = CedarType("Set", of=_STRING)
 _BOOL = CedarType("Boolean")
@@ -51,7 +54,7 @@ class Question:
     action: Action
     agent: AgentRecord
     endpoint: str
-    fields: Sequence[str]
+    fields: tuple[str, ...]
     effect: str
     risk: Risk | None
     destructive: bool
@@ -83,6 +86,9 @@ class Engine:
         self.tools = tools
         self._schema = cedarpy.Schema.from_json_str(json.dumps(schema_of(tools)))
         self._entities: dict[tuple[str, int, str], cedarpy.Entities] = {}
+        self._answers: dict[tuple[object, ...], Answer] = {}
+        use = policy_set.context_use
+        self._looked_at = None if None in use or "args" in use else tuple(sorted(name for name in use if name))
 
     def ask(self, question: Question, tool: CompiledTool) -> Answer:
         """May it? With all policies and the arguments, which must be valid.
@@ -90,8 +96,17 @@ class Engine:
         Raises :class:`~.cedar_types.Inexact` for a number that Cedar cannot hold and a policy compares.
         """
         context = question.context()
-        context["args"] = tool.args_type.value(question.action.args, self.policy_set.mentioned)
-        return self._ask(question, context, "all", self._schema)
+        if self._looked_at is None:
+            return self._ask_with_args(question, tool, context)
+        agent = question.agent
+        key = (agent.agent_id, agent.revision, question.action.tool, *(context.get(n) for n in self._looked_at))
+        answer = self._answers.get(key)
+        if answer is None:
+            answer = self._ask_with_args(question, tool, context)
+            if len(self._answers) >= _MOST_KEPT:
+                self._answers.clear()
+            self._answers[key] = answer
+        return answer
 
     def permitted(self, question: Question, tool: CompiledTool) -> Answer:
         """Does anything permit it, bounds aside? To explain a denial."""
@@ -108,6 +123,10 @@ class Engine:
         if self.policy_set.permits_by_hand:
             return None
         return self._ask(question, question.context(), "listed", None)
+
+    def _ask_with_args(self, question: Question, tool: CompiledTool, context: dict[str, Any]) -> Answer:
+        context["args"] = tool.args_type.value(question.action.args, self.policy_set.mentioned)
+        return self._ask(question, context, "all", self._schema)
 
     def _ask(self, question: Question, context: Mapping[str, Any], part: Part, schema: cedarpy.Schema | None) -> Answer:
         action = question.action
@@ -130,7 +149,7 @@ class Engine:
         key = (agent.agent_id, agent.revision, tool)
         found = self._entities.get(key)
         if found is None:
-            if len(self._entities) >= _MOST_ENTITIES:
+            if len(self._entities) >= _MOST_KEPT:
                 self._entities.clear()
             found = cedarpy.Entities.from_json_str(json.dumps(_entities(agent, tool, self.tools.get(tool))))
             self._entities[key] = found

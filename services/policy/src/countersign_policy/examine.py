@@ -172,9 +172,7 @@ def _permission(question: Question, tool: CompiledTool, world: World, so_far: Ex
     try:
         answer = engine.ask(question, tool)
     except Inexact as error:
-        message = (
-            f"a policy compares `{error.name}`, which has more digits than policies can see (four after the point)"
-        )
+        message = f"a policy compares `{error.name}`, and policies see no more than four digits after the point"
         return _denied(so_far, (Reason(code="policy_error", message=message),), engine.policy_set)
     if answer.allowed:
         return replace(so_far, policies=answer.policies)

@@ -17,7 +17,7 @@ import cedarpy
 from countersign_contracts.canonical import canonical
 from countersign_contracts.catalogue import Profile
 
-from .cedar_text import WrittenPolicy, mentioned
+from .cedar_text import WrittenPolicy, context_use, mentioned
 from .profiles import Policy, agent_policy, compile_profile
 
 #: ``all``: what decides. ``bounds`` and ``listed``: what profiles forbid and permit, without hand-written policies,
@@ -34,6 +34,8 @@ class PolicySet:
     policies: Mapping[str, Policy]
     #: attribute names that hand-written policies look at
     mentioned: frozenset[str]
+    #: what of the context any policy looks at; None inside: a policy uses it as a whole
+    context_use: frozenset[str | None]
     _of_profile: Mapping[str, tuple[Policy, ...]]
     _shared: tuple[Policy, ...]
     _handles: dict[tuple[str, Part], cedarpy.PolicySet] = field(default_factory=dict)
@@ -69,6 +71,7 @@ def compile_set(profiles: Iterable[Profile], written: Iterable[WrittenPolicy]) -
         profiles=by_name,
         policies=policies,
         mentioned=frozenset(name for each in hand for name in mentioned(each.est)),
+        context_use=frozenset(name for each in policies.values() for name in context_use(each.est)),
         _of_profile=of_profile,
         _shared=shared,
     )

@@ -37,10 +37,10 @@ class CompiledTool:
         """The catalogue entry."""
         return self.record.tool
 
-    def fields(self, args: Mapping[str, Any]) -> list[str]:
+    def fields(self, args: Mapping[str, Any]) -> tuple[str, ...]:
         """The body fields among ``args``: everything that goes neither into the path nor into the query."""
         http = self.record.tool.http
-        return [name for name in args if name not in http.path and name not in http.query]
+        return tuple(sorted(name for name in args if name not in http.path and name not in http.query))
 
     def errors(self, args: Mapping[str, Any]) -> Iterator[str]:
         """What is wrong with ``args``, for people; the values themselves are not repeated."""

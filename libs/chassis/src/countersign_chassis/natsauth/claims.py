@@ -96,9 +96,7 @@ def account_jwt(
     return _encode(signer, name, require_public_key(account_public, "account"), nats, issued_at)
 
 
-def with_revocations(
-    account_jwt: str, signer: KeyPair, revocations: Mapping[str, int], *, issued_at: int
-) -> str:
+def with_revocations(account_jwt: str, signer: KeyPair, revocations: Mapping[str, int], *, issued_at: int) -> str:
     """An account's claims as they stand in `account_jwt`, but with these revocations, signed anew.
 
     For whoever revokes users without knowing how the account was made. `revocations` is the whole list, as

@@ -1,0 +1,203 @@
+"""The whole product in one process on real servers: six services, a counting business system, agents and people."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from countersign_chassis import Failpoints
+from countersign_contracts.event import SERVICES
+from countersign_sdk import Agent
+
+from .downstream import Downstream
+from .stack import Stack
+
+TOOLS = """
+kind: tool
+name: read_thing
+effect: read
+idempotent: true
+resource: things/{thing_id}
+arguments:
+  type: object
+  additionalProperties: false
+  required: [thing_id]
+  properties: {thing_id: {type: integer, minimum: 1}}
+http: {method: GET, url: "URL/things/{thing_id}", path: [thing_id], allow_private: true}
+---
+kind: tool
+name: write_thing
+effect: write
+idempotent: false
+resource: things/{thing_id}
+arguments:
+  type: object
+  additionalProperties: false
+  required: [thing_id]
+  properties:
+    thing_id: {type: integer, minimum: 1}
+    status: {type: string, maxLength: 2000}
+    note: {type: string}
+http: {method: PATCH, url: "URL/things/{thing_id}", path: [thing_id], body: [status, note], allow_private: true, timeout_s: 5}
+---
+kind: tool
+name: send_message
+effect: external
+idempotent: true
+resource: messages/{to}
+arguments:
+  type: object
+  additionalProperties: false
+  required: [to]
+  properties: {to: {type: integer}, text: {type: string}}
+http: {method: POST, url: "URL/messages/{to}", path: [to], body: [text], allow_private: true}
+"""
+PROFILES = """
+kind: profile
+name: worker
+environments: [dev, prod]
+tools: [read_thing, write_thing, send_message]
+fields: {write_thing: [status]}
+guardrails:
+  - {kind: session_calls, name: writes per run, tools: [write_thing], limit: 5}
+approval_deadline_s: 3600
+---
+kind: profile
+name: hurried
+environments: [dev, prod]
+tools: [write_thing]
+approval_deadline_s: 1
+"""
+AGENTS = """
+kind: agent
+agent_id: worker-1
+name: Worker
+owner: {team: ops, oncall: carol@example.com}
+profile: worker
+environments: [dev, prod]
+---
+kind: agent
+agent_id: worker-2
+name: Another worker
+owner: {team: ops}
+profile: hurried
+environments: [dev, prod]
+"""
+
+
+class World:
+    """Started with :meth:`start`; ``http`` carries the gateway's API."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.downstream = Downstream()
+        self.services: dict[str, Any] = {}
+        self.http = aiohttp.ClientSession()
+        self.url = ""
+        self.tokens: dict[str, str] = {}
+        self.creds: dict[str, Path] = {}
+
+    async def start(
+        self,
+        failpoints: dict[str, Failpoints] | None = None,
+        overrides: dict[str, dict[str, Any]] | None = None,
+    ) -> None:
+        """Start everything, apply the declarations, add people, issue credentials."""
+        await self.downstream.start()
+        names = [name for name in SERVICES if name != "gateway"]
+        started = await asyncio.gather(*(self._start(name, failpoints, overrides) for name in names))
+        self.services = dict(zip(names, started, strict=True))
+        self.services["gateway"] = await self._start("gateway", failpoints, overrides)
+        self.url = f"http://127.0.0.1:{self.services['gateway'].http.port}"
+        self.tokens["admin"] = self.stack.layout.admin_token.read_text().strip()
+        result = await self.apply({"tools.yaml": TOOLS, "profiles.yaml": PROFILES, "agents.yaml": AGENTS})
+        assert result["errors"] == [], result
+        for name, role in (("alice", "approver"), ("bob", "approver"), ("carol@example.com", "approver")):
+            self.tokens[name] = (await self.ok("POST", "/api/v1/people", {"name": name, "roles": [role]}))["token"]
+        for agent in ("worker-1", "worker-2"):
+            issued = await self.ok("POST", f"/api/v1/agents/{agent}/credentials", {})
+            self.tokens[agent] = issued["http_token"]
+            self.creds[agent] = self.stack.layout.root / f"{agent}.creds"
+            self.creds[agent].write_text(issued["nats_creds"])
+
+    async def _start(self, name: str, failpoints: Any, overrides: Any) -> Any:
+        return await self.stack.service(name, (failpoints or {}).get(name), **(overrides or {}).get(name, {}))
+
+    async def stop(self) -> None:
+        """Close what the stack does not own."""
+        await self.http.close()
+        await self.downstream.stop()
+
+    def agent(self, agent_id: str = "worker-1", *, over: str = "nats") -> Agent:
+        """An agent through the SDK."""
+        if over == "http":
+            return Agent.http(self.url, self.tokens[agent_id])
+        return Agent.nats(self.stack.nats_url, self.creds[agent_id], trust=self.stack.trust())
+
+    async def apply(self, files: dict[str, str], *, dry_run: bool = False) -> Any:
+        """`countersign apply`."""
+        documents = [
+            {"path": path, "text": text.replace("URL", f"http://127.0.0.1:{self.downstream.port}")}
+            for path, text in files.items()
+        ]
+        return await self.ok("POST", "/api/v1/apply", {"documents": documents, "dry_run": dry_run})
+
+    async def request(
+        self, method: str, path: str, body: Any = None, *, as_: str = "admin", headers: dict[str, str] | None = None
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, JSON body and headers of one request."""
+        given = {"Authorization": f"Bearer {self.tokens[as_]}"} if as_ else {}
+        async with self.http.request(method, self.url + path, json=body, headers=given | (headers or {})) as response:
+            raw = await response.read()
+            return response.status, (await response.json(content_type=None)) if raw else None, dict(response.headers)
+
+    async def ok(self, method: str, path: str, body: Any = None, *, as_: str = "admin") -> Any:
+        """The body of a request that must succeed."""
+        status, answer, _ = await self.request(method, path, body, as_=as_)
+        assert status < 300, (status, answer)
+        return answer
+
+    async def submit(
+        self, tool: str, args: dict[str, Any], *, env: str = "dev", as_: str = "worker-1", wait: float = 15, **more: Any
+    ) -> Any:
+        """Ask for an action over HTTP and wait for its outcome."""
+        body = {"tool": tool, "args": args, "env": env, **more}
+        headers = {"Prefer": f"wait={wait}"} if wait else {}
+        status, answer, _ = await self.request("POST", "/api/v1/actions", body, as_=as_, headers=headers)
+        assert status in (200, 202), (status, answer)
+        return answer
+
+    async def state(self, request_id: str) -> str:
+        """The action's state."""
+        found: str = (await self.ok("GET", f"/api/v1/actions/{request_id}"))["state"]["state"]
+        return found
+
+    async def until(self, request_id: str, *states: str, seconds: float = 15) -> str:
+        """Wait until the action is in one of ``states``."""
+        async with asyncio.timeout(seconds):
+            while (state := await self.state(request_id)) not in states:
+                await asyncio.sleep(0.02)
+        return state
+
+    async def approval_of(self, request_id: str, seconds: float = 10) -> Any:
+        """The approval of a held action."""
+        async with asyncio.timeout(seconds):
+            while not (page := await self.ok("GET", f"/api/v1/approvals?request_id={request_id}"))["items"]:
+                await asyncio.sleep(0.02)
+        return page["items"][0]
+
+    async def vote(self, approval: Any, vote: str, *, as_: str = "alice", digest: str | None = None) -> tuple[int, Any]:
+        """Vote; the status and the answer."""
+        body = {"vote": vote, "digest": digest or approval["action"]["digest"]}
+        status, answer, _ = await self.request(
+            "POST", f"/api/v1/approvals/{approval['approval_id']}/votes", body, as_=as_
+        )
+        return status, answer
+
+    async def trail(self, request_id: str) -> list[Any]:
+        """The ledger's entries about one action."""
+        found: list[Any] = (await self.ok("GET", f"/api/v1/audit/timeline?request_id={request_id}"))["items"]
+        return found
