@@ -141,6 +141,7 @@ def test_servers_end_though_parent_and_guardian_are_killed_together(toy: Start, 
     system = toy()
     system.until("all-ready")
     servers = {system.until("ready", name)["pid"] for name in ("postgres", "nats")}
+    await_grandchildren(system, system.until("ready", "family")["pid"])
     guardian = system.guardian()
     services = system.processes() - servers - {system.process.pid, guardian}
     system.process.send_signal(signal.SIGSTOP)

@@ -90,6 +90,31 @@ def test_a_checkpoint_that_stands_before_its_entry_still_counts(lines: list[byte
     assert verify(lines) == [(25, "checkpoint-misplaced")]
 
 
+def test_a_checkpoint_that_stands_before_its_entry_is_compared_with_it(
+    lines: list[bytes], verify: Verify, world: Any
+) -> None:
+    foreign = Checkpoint.make(world.audit, deployment="test", seq=10, hash=b"\7" * 32, time="2026-01-31T10:00:00Z")
+    lines.insert(world.line_of(lines, 5) + 1, encode_item(foreign))
+    assert verify(lines) == [(10, "checkpoint-mismatch"), (10, "checkpoint-misplaced")]
+
+
+@pytest.mark.parametrize("first", [1, 15])
+@pytest.mark.parametrize("genuine", [True, False])
+def test_a_checkpoint_in_front_is_compared_with_the_first_prev_hash(
+    first: int, genuine: bool, verify: Verify, world: Any
+) -> None:
+    entries = world.ledger(COUNT)[first - 1 :]
+    before = Checkpoint.make(
+        world.audit,
+        deployment="test",
+        seq=first - 1,
+        hash=entries[0].prev_hash if genuine else b"\7" * 32,
+        time="2026-01-31T10:00:00Z",
+    )
+    header, *rest = world.export(entries)
+    assert verify([header, encode_item(before), *rest]) == ([] if genuine else [(first - 1, "checkpoint-mismatch")])
+
+
 def test_a_checkpoint_for_a_later_entry_shows_that_the_tail_was_cut_off(
     lines: list[bytes], verify: Verify, world: Any
 ) -> None:

@@ -168,6 +168,12 @@ def test_a_repeated_entry_is_a_duplicate(seq: int, after: int, lines: list[bytes
     assert verify(lines) == [(seq, "duplicate")]
 
 
+def test_an_entry_that_cannot_have_been_recorded_is_malformed(lines: list[bytes], verify: Verify, world: Any) -> None:
+    at = world.line_of(lines, 12)
+    lines[at] = world.changed(lines[at], "subject", lambda subject: subject * 10_000)
+    assert verify(lines) == [(12, "malformed")]
+
+
 def test_a_line_of_noise_is_named_by_the_entry_it_stands_after(lines: list[bytes], verify: Verify, world: Any) -> None:
     lines.insert(world.line_of(lines, 7) + 1, b"noise\n")
     assert verify(lines) == [(7, "malformed")]
@@ -209,7 +215,7 @@ def test_noise_everywhere_is_bounded(world: Any, lines_of: Lines) -> None:
         ("body", "the event itself was changed, for the signature is not one of key policy-1 over this message."),
         (
             "type",
-            "the event itself was changed, for key policy-1 of policy may not sign 'countersign.actio0s.granted.v1'.",
+            "the event itself was changed, for key policy-1 of policy may not sign 'countersign.act0ons.granted.v1'.",
         ),
         ("stream_seq", "the event is as signed, so what audit added to it was changed, or one of the hashes."),
         ("hash", "the event is as signed, so what audit added to it was changed, or one of the hashes."),

@@ -6,13 +6,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from .actions import Action, Decision, Execution, Reason
-from .approvals import ApprovalState, Vote
+from .actions import Execution, Reason
 from .catalogue import Document, FileError, ToolRecord
 from .command import Command, Done, Rpc
 from .control import DeclaredChange, Stop, StopScope
 from .fleet import AgentRecord, AgentStatus, Owner
-from .ids import AgentId, Digest, Env, ProfileName, RequestId, SessionId, ToolName
+from .ids import AgentId, Env, ProfileName, RequestId, SessionId, ToolName
 from .model import Frozen, Time
 
 # --- policy ---------------------------------------------------------------------------------------
@@ -80,60 +79,6 @@ class PrepareAgents(PrepareChange):
 
 class CommitAgents(CommitChange):
     rpc: ClassVar[Rpc] = Rpc("registry", "commit_change", timeout_s=20)
-
-
-# --- approvals --------------------------------------------------------------------------------------
-
-
-class ApprovalView(Frozen):
-    """An approval with everything a person needs to decide."""
-
-    approval_id: str
-    state: ApprovalState
-    action: Action
-    decision: Decision
-    owner_team: str
-    owner_oncall: str | None = None
-    requested_at: Time
-    deadline: Time
-    votes: tuple[Vote, ...] = ()
-    resolved_at: Time | None = None
-
-
-class Approvals(Frozen):
-    items: tuple[ApprovalView, ...]
-    next: str | None = Field(default=None, description="pass as `after` for the next page")
-
-
-class ListApprovals(Command):
-    """Newest first."""
-
-    rpc: ClassVar[Rpc] = Rpc("approvals", "list")
-    reply: ClassVar[type[Frozen]] = Approvals
-    state: ApprovalState | None = None
-    agent_id: AgentId | None = None
-    request_id: RequestId | None = None
-    limit: int = Field(default=50, ge=1, le=200)
-    after: str | None = None
-
-
-class GetApproval(Command):
-    rpc: ClassVar[Rpc] = Rpc("approvals", "get")
-    reply: ClassVar[type[Frozen]] = ApprovalView
-    approval_id: str
-
-
-class CastVote(Command):
-    """A vote; ``digest`` is the one the voter saw."""
-
-    rpc: ClassVar[Rpc] = Rpc("approvals", "vote")
-    reply: ClassVar[type[Frozen]] = ApprovalView
-    approval_id: str
-    voter: str
-    vote: Literal["approve", "reject"]
-    digest: Digest
-    channel: Literal["http", "cli", "slack"]
-    comment: str | None = Field(default=None, max_length=2000)
 
 
 # --- executor ---------------------------------------------------------------------------------------

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from . import actions, approvals, commands, control, fleet, subjects
+from . import actions, approval_commands, approvals, commands, control, fleet, subjects
 from .command import COMMANDS
 from .event import EVENTS
 from .projection import BUCKETS
 from .warrant import TYPE as WARRANT_TYPE
 
 #: Everything below is made from the events and commands, so their modules must be loaded.
-DEFINED_IN = (actions, approvals, commands, control, fleet)
+DEFINED_IN = (actions, approval_commands, approvals, commands, control, fleet)
 
 Account = Literal["AGENTS", "CORE"]
 CHECKPOINT_TYPE = "countersign.checkpoint.v1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
-from countersign_contracts.commands import CastVote, GetApproval, ListApprovals
+from countersign_contracts.approval_commands import CastVote, GetApproval, ListApprovals
 
 from .desk import Desk
 from .settings import Settings

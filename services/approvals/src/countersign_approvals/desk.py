@@ -11,8 +11,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from countersign_chassis import Bus, Delivery, Failpoints
 from countersign_contracts.actions import ActionCancelled, ActionHeld
+from countersign_contracts.approval_commands import Approvals, ApprovalView, CastVote, GetApproval, ListApprovals
 from countersign_contracts.approvals import ApprovalRequested, ApprovalResolved, ApprovalVoted, Vote
-from countersign_contracts.commands import Approvals, ApprovalView, CastVote, GetApproval, ListApprovals
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
 from countersign_contracts.ids import is_request_id
@@ -130,10 +130,7 @@ class Desk:
             approval = await self._store.lock(connection, approval_id)
             if approval is None:
                 raise CountersignError(f"there is no approval {approval_id}", code="not_found")
-            if any(
-                v.voter == vote.voter and v.vote == vote.vote and v.digest == vote.digest
-                for v in approval.votes
-            ):
+            if any(v.voter == vote.voter and v.vote == vote.vote and v.digest == vote.digest for v in approval.votes):
                 return view(approval)
             require_open(approval_id, approval.state, approval.deadline, at)
             require_digest(command.digest, approval.held.action.digest)
@@ -164,9 +161,7 @@ class Desk:
     async def publish_leftovers(self) -> None:
         """Publish what a crash or a lost bus left unpublished, for ever."""
         while True:
-            leftovers = await self._store.leftovers(
-                now() - timedelta(seconds=self._settings.leftovers_poll_s)
-            )
+            leftovers = await self._store.leftovers(now() - timedelta(seconds=self._settings.leftovers_poll_s))
             if leftovers:
                 await self._publish_ended(leftovers)
             await asyncio.sleep(self._settings.leftovers_poll_s)
@@ -208,9 +203,7 @@ def _events(approval: Approval) -> Iterable[tuple[Event, str | None]]:
     ref, trace = approval.held.action.ref(), approval.traceparent
     name = approval.approval_id
     yield (
-        ApprovalRequested(
-            approval_id=name, action=ref, requested_at=approval.requested_at, deadline=approval.deadline
-        ),
+        ApprovalRequested(approval_id=name, action=ref, requested_at=approval.requested_at, deadline=approval.deadline),
         trace,
     )
     for vote in approval.votes:

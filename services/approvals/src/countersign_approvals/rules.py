@@ -32,9 +32,7 @@ def require_eligible(voter: str, action: Action, owner_oncall: str | None) -> No
 def require_open(approval_id: str, state: ApprovalState, deadline: datetime, at: datetime) -> None:
     """Raises `conflict` if the approval has ended, or its deadline has passed."""
     if state != "pending":
-        raise CountersignError(
-            f"approval {approval_id} is {state} already; a vote changes nothing", code="conflict"
-        )
+        raise CountersignError(f"approval {approval_id} is {state} already; a vote changes nothing", code="conflict")
     if at >= deadline:
         raise CountersignError(f"approval {approval_id} expired at {deadline:%H:%M:%S} UTC", code="conflict")
 

@@ -99,9 +99,7 @@ class Store:
         )
         return done.endswith(" 1")
 
-    async def resolve(
-        self, connection: Connection, approval_id: str, state: ApprovalState, at: datetime
-    ) -> None:
+    async def resolve(self, connection: Connection, approval_id: str, state: ApprovalState, at: datetime) -> None:
         """End an approval, and note that its events are to be published."""
         await connection.execute(
             "UPDATE approval SET state = $2, resolved_at = $3 WHERE approval_id = $1 AND state = 'pending'",
@@ -176,7 +174,8 @@ class Store:
             ("agent_id = ${}", agent_id),
             ("request_id = ${}", UUID(request_id) if request_id else None),
             (
-                "(requested_at, approval_id) < (SELECT requested_at, approval_id FROM approval WHERE approval_id = ${})",
+                "(requested_at, approval_id) <"
+                " (SELECT requested_at, approval_id FROM approval WHERE approval_id = ${})",
                 after,
             ),
         ):

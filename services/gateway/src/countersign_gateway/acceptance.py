@@ -86,7 +86,7 @@ class Acceptance:
         Raises `idempotency_conflict` if the key or request id was used with another body, `overloaded` beyond the
         limit of actions in flight.
         """
-        if len(self._waiters) >= self._settings.max_in_flight:
+        if len(self._waiters) > self._settings.max_in_flight:
             raise CountersignError(
                 f"{self._settings.max_in_flight} actions are in flight here already; try again in a second",
                 code="overloaded",

@@ -7,19 +7,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
+from countersign_contracts.approval_commands import Approvals, ApprovalView, CastVote, GetApproval, ListApprovals
 from countersign_contracts.approvals import ApprovalState
 from countersign_contracts.catalogue import Document, FileError
 from countersign_contracts.commands import (
-    Approvals,
-    ApprovalView,
-    CastVote,
     ExportLedger,
     ExportPage,
-    GetApproval,
     GetLedgerHead,
     LedgerHead,
     LiftStop,
-    ListApprovals,
     ListStops,
     ListTools,
     ReadTimeline,

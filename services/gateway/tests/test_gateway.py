@@ -1,0 +1,194 @@
+"""The gateway on real servers: identity, idempotency, limits, re-driving, precise errors."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest_asyncio
+
+from countersign_contracts import subjects
+from countersign_contracts.actions import ActionRequested, ActionResult
+from countersign_contracts.envelope import Envelope
+from countersign_contracts.ids import new_id
+
+ACTIONS = "/api/v1/actions"
+BODY = {"tool": "read_thing", "args": {"thing_id": 1}, "env": "dev"}
+
+
+@pytest_asyncio.fixture
+async def alone(stack: Any) -> AsyncIterator[Any]:
+    """A world in which only the gateway and the registry run, so that actions stay where they are."""
+    from countersign_harness.world import World
+
+    world = World(stack)
+    try:
+        await world.downstream.start()
+        world.services["registry"] = await stack.service("registry")
+        world.services["executor"] = await stack.service("executor")
+        world.services["policy"] = await stack.service("policy")
+        world.services["gateway"] = await stack.service("gateway", redrive_after_s=0.5, max_in_flight=3)
+        world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
+        world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
+        from countersign_harness.world import AGENTS, PROFILES, TOOLS
+
+        await world.apply({"t.yaml": TOOLS, "p.yaml": PROFILES, "a.yaml": AGENTS})
+        for agent in ("worker-1", "worker-2"):
+            issued = await world.ok("POST", f"/api/v1/agents/{agent}/credentials", {})
+            world.tokens[agent] = issued["http_token"]
+            world.creds[agent] = stack.layout.root / f"{agent}.creds"
+            world.creds[agent].write_text(issued["nats_creds"])
+        await world.services["policy"].stop()
+        yield world
+    finally:
+        await world.stop()
+
+
+async def test_the_door_over_http(alone: Any) -> None:
+    """One world, many refusals: each with its stable type and what to do."""
+    world = alone
+    world.tokens["wrong"] = "csa_nonsense"
+
+    async def refused(status: int, code: str, says: str = "", **request: Any) -> None:
+        method, path = request.pop("method", "POST"), request.pop("path", ACTIONS)
+        body, as_, headers = request.pop("body", BODY), request.pop("as_", "worker-1"), request.pop("headers", None)
+        got, problem, sent = await world.request(method, path, body, as_=as_, headers=headers)
+        assert (got, problem["type"]) == (status, f"urn:countersign:problem:{code}"), problem
+        assert says in problem["detail"] and sent["Content-Type"].startswith("application/problem+json")
+
+    await refused(401, "unauthenticated", "Bearer", as_="")
+    await refused(401, "unauthenticated", "not known", as_="wrong")
+    await refused(403, "forbidden", "person", as_="admin")
+    await refused(403, "identity_mismatch", "worker-2", body=BODY | {"agent_id": "worker-2"})
+    await refused(403, "identity_mismatch", "X-Agent-ID", headers={"X-Agent-ID": "worker-2"})
+    await refused(422, "invalid", "env", body={"tool": "read_thing", "args": {}})
+    await refused(422, "invalid", "idempotency", headers={"Idempotency-Key": "k" * 300})
+    await refused(400, "malformed", "seconds", headers={"Prefer": "wait=soon"})
+    await refused(404, "not_found", "no action", method="GET", path=f"{ACTIONS}/{new_id()}", body=None)
+    await refused(404, "not_found", "request id", method="GET", path=f"{ACTIONS}/nonsense", body=None)
+    await refused(404, "not_found", "openapi", method="GET", path="/nowhere", body=None)
+    await refused(405, "method_not_allowed", "PUT", method="PUT")
+    await refused(403, "forbidden", "own actions", method="GET", path=f"{ACTIONS}?agent_id=worker-2", body=None)
+    await refused(403, "forbidden", "person's token", path="/api/v1/stops", body={"scope": "all", "reason": "x"})
+    await refused(422, "invalid", "scope", path="/api/v1/stops", body={"scope": "alll", "reason": "x"}, as_="admin")
+    await refused(
+        404,
+        "not_found",
+        "",
+        path="/action",
+        body={"agent_id": "nobody", "tool_name": "t", "tool_args": {}, "env": "dev"},
+    )
+    await refused(400, "malformed", "no canonical", body=BODY | {"args": {"n": 2**60}})
+    await refused(503, "unavailable", "approvals", method="GET", path="/api/v1/approvals", body=None, as_="admin")
+
+    async def raw(data: bytes, status: int, code: str, **headers: str) -> None:
+        given = {"Authorization": f"Bearer {world.tokens['worker-1']}", "Content-Type": "application/json"} | headers
+        async with world.http.post(world.url + ACTIONS, data=data, headers=given) as response:
+            problem = await response.json(content_type=None)
+            assert (response.status, problem["type"]) == (status, f"urn:countersign:problem:{code}")
+
+    await raw(b"{not json", 400, "malformed")
+    await raw(b" " * 300_000, 413, "too_large")
+    await raw(b"[" * 2000 + b"]" * 2000, 400, "malformed")
+    await raw(b"a=b", 415, "unsupported_media_type", **{"Content-Type": "application/x-www-form-urlencoded"})
+
+
+async def test_the_same_key_gives_the_same_action_and_another_body_a_conflict(alone: Any) -> None:
+    async def post(body: Any, as_: str = "worker-1") -> tuple[int, Any]:
+        status, answer, _ = await alone.request("POST", ACTIONS, body, as_=as_, headers={"Idempotency-Key": "once"})
+        return status, answer
+
+    first, again = await asyncio.gather(post(BODY), post(BODY))
+    assert first[0] == again[0] == 202 and first[1]["request_id"] == again[1]["request_id"]
+    status, problem = await post(BODY | {"args": {"thing_id": 2}})
+    assert (status, problem["type"]) == (409, "urn:countersign:problem:idempotency_conflict")
+    status, other = await post(BODY, "worker-2")
+    assert status == 202 and other["request_id"] != first[1]["request_id"]
+
+
+async def test_beyond_the_limit_of_actions_in_flight_callers_are_told_when_to_come_back(alone: Any) -> None:
+    async def wait() -> tuple[int, Any, dict[str, str]]:
+        return await alone.request("POST", ACTIONS, BODY, as_="worker-1", headers={"Prefer": "wait=2"})
+
+    answers = await asyncio.gather(*(wait() for _ in range(6)))
+    statuses = sorted(status for status, _, _ in answers)
+    assert statuses.count(429) >= 2 and statuses.count(202) >= 3
+    refused = next(headers for status, _, headers in answers if status == 429)
+    assert refused["Retry-After"] == "1"
+
+
+async def test_an_action_that_stands_still_is_sent_again_exactly_as_it_was(alone: Any) -> None:
+    status, accepted, headers = await alone.request("POST", ACTIONS, BODY, as_="worker-1")
+    assert status == 202 and headers["Location"].endswith(accepted["request_id"])
+    client = await alone.stack.client("bootstrap-core")
+    sent: list[bytes] = []
+    async with asyncio.timeout(10):
+        seq = 0
+        while len(sent) < 2:
+            seq += 1
+            reply = await client.request("$JS.API.STREAM.MSG.GET.ACTIONS", orjson.dumps({"seq": seq}), timeout=2)
+            message = orjson.loads(reply.data).get("message")
+            if message is None:
+                seq -= 1
+                await asyncio.sleep(0.05)
+            elif message["subject"] == "actions.requested.worker-1":
+                sent.append(message["data"])
+    assert sent[0] == sent[1]
+
+
+async def test_an_agent_is_answered_on_its_own_inbox_only_and_every_answer_is_signed(alone: Any) -> None:
+    client = await alone.stack.client("worker-1", alone.creds["worker-1"])
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def hear(msg: Any) -> None:
+        await heard.put(msg)
+
+    await client.subscribe("agents.worker-1.results.>", cb=hear)
+    await client.flush()
+    request = {"request_id": new_id(), "tool": "read_thing", "args": {"thing_id": 1}, "env": "dev", "wait_s": 0}
+    # a foreign reply subject: nothing is accepted, nothing is answered
+    await client.publish(subjects.agent("worker-1", "call"), orjson.dumps(request), reply="agents.worker-2.results.x")
+    answered = await client.request(subjects.agent("worker-1", "call"), orjson.dumps(request), timeout=5)
+    envelope = Envelope.read(answered.headers, answered.data)
+    envelope.verify(alone.stack.trust())
+    assert ActionResult.from_bytes(answered.data).state == "accepted" and envelope.subject == "worker-1"
+    for body, code in (
+        (b"nonsense", "malformed"),
+        (orjson.dumps(request | {"agent_id": "worker-2"}), "identity_mismatch"),
+        (orjson.dumps(request | {"args": {"thing_id": 2}}), "idempotency_conflict"),
+        (orjson.dumps({k: v for k, v in request.items() if k != "request_id"}), "invalid"),
+    ):
+        answered = await client.request(subjects.agent("worker-1", "call"), body, timeout=5)
+        assert orjson.loads(answered.data)["problem"]["type"] == f"urn:countersign:problem:{code}"
+    # queued: a bad message is answered on its results subject, one without an id is dropped
+    await client.publish(subjects.agent("worker-1", "actions"), b'{"stream":"INGRESS","seq":1}')
+    bad = {"request_id": new_id(), "tool": "read_thing", "args": 1, "env": "dev"}
+    await client.publish(subjects.agent("worker-1", "actions"), orjson.dumps(bad))
+    async with asyncio.timeout(5):
+        msg = await heard.get()
+    Envelope.read(msg.headers, msg.data).verify(alone.stack.trust())
+    assert msg.subject.endswith(bad["request_id"]) and b"urn:countersign:problem:invalid" in msg.data
+
+
+async def test_an_agent_sees_its_own_actions_only(alone: Any) -> None:
+    mine = await alone.ok("POST", ACTIONS, BODY, as_="worker-1")
+    status, _, _ = await alone.request("GET", f"{ACTIONS}/{mine['request_id']}", as_="worker-2")
+    assert status == 404
+    theirs = await alone.ok("GET", ACTIONS, as_="worker-2")
+    assert theirs["items"] == []
+    page = await alone.ok("GET", f"{ACTIONS}?limit=1&tool=read_thing&state=accepted", as_="worker-1")
+    assert [item["request_id"] for item in page["items"]] == [mine["request_id"]]
+
+
+async def test_the_event_carries_what_was_asked_and_the_gateways_signature(alone: Any) -> None:
+    mine = await alone.ok("POST", ACTIONS, BODY | {"on_behalf_of": ["person:a", "agent:b"]}, as_="worker-1")
+    found = await alone.ok("GET", f"{ACTIONS}/{mine['request_id']}", as_="worker-1")
+    assert found["action"]["principal_chain"] == ["person:a", "agent:b"]
+    assert found["action"]["digest"] == mine["digest"]
+    client = await alone.stack.client("bootstrap-core")
+    query = orjson.dumps({"last_by_subj": "actions.requested.worker-1"})
+    reply = orjson.loads((await client.request("$JS.API.STREAM.MSG.GET.ACTIONS", query, timeout=2)).data)
+    assert ActionRequested.spec.type.encode() in base64.b64decode(reply["message"]["hdrs"])
