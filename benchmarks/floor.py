@@ -12,11 +12,11 @@ from pathlib import Path
 
 import nats
 import uvloop
-from load import Result, measure
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from countersign_cli.embedded.nats import EmbeddedNats
+from load import Result, measure
 
 HOPS = 3
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
-from load import Result, measure
 
 from countersign_cli.client import Client
 from countersign_cli.commands.demo import free_ports
 from countersign_cli.embedded.datadir import DataDir, write_secret
 from countersign_cli.local import BACK
 from countersign_sdk import Agent, CountersignError
+from load import Result, measure
 
 TOOL = """
 kind: tool

@@ -4,19 +4,26 @@ It describes the system from outside: an operation's name begins with who perfor
 do at all is the server's to decide; `topology.md` shows those permissions.
 """
 
-from collections.abc import Iterable
 from typing import Any
+
+import yaml
 
 import generate_asyncapi_agents as agents
 import generate_schemas as schemas
-import yaml
-from generate_asyncapi_parts import Document, Json, address_parameters, schema_file
-from generate_flows import address, commands, consumers_of, events
-from generate_markdown import prose, words
-
-from countersign_contracts import topology
 from countersign_contracts.event import SERVICES
 from countersign_contracts.projection import BUCKETS, Bucket
+from generate_asyncapi_parts import (
+    ENVELOPE,
+    PARAMETERS,
+    TEXT,
+    Document,
+    Json,
+    address_parameters,
+    schema_file,
+    signed_headers,
+)
+from generate_flows import address, commands, consumers_of, events
+from generate_markdown import prose, words
 
 DESCRIPTION = """\
 Countersign's services speak in signed events and commands on a NATS JetStream bus, in account CORE; agents stand in
@@ -54,58 +61,34 @@ def asyncapi(version: str) -> Json:
         "components": {
             "messages": document.messages,
             "schemas": {"Envelope": ENVELOPE},
+            "parameters": PARAMETERS,
             "securitySchemes": {"natsJwt": SECURITY},
         },
     }
 
 
 def text(version: str) -> str:
-    """The document as YAML that a JSON reader's model fits: no anchors, no tags."""
+    """The document as YAML of what JSON has, and nothing else: no anchors, no tags."""
+    return yaml.dump(asyncapi(version), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
 
-    return yaml.dump(asyncapi(version), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+class _Dumper(yaml.SafeDumper):
+    """In Python throughout, since libyaml breaks lines elsewhere; text of several lines as it stands."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 SECURITY: Json = {
     "type": "asymmetricEncryption",
     "description": "A NATS user JWT of this account, and the signature of the server's nonce with that user's nkey:"
     " what a credentials file holds.",
-}
-
-_TEXT: Json = {"type": "string"}
-#: The headers of every signed message.
-ENVELOPE: Json = {
-    "type": "object",
-    "description": "CloudEvents 1.0 in binary mode. The signature is Ed25519 (RFC 8032) over these lines, joined by line"
-    " feeds: `countersign-event-v1`, ce-id, ce-type, ce-source, ce-subject, ce-time, ce-keyid, and the SHA-256 of the"
-    " body in hex.",
-    "required": [
-        "ce-specversion",
-        "ce-id",
-        "ce-type",
-        "ce-source",
-        "ce-subject",
-        "ce-time",
-        "ce-keyid",
-        "ce-signature",
-        "content-type",
-    ],
-    "properties": {
-        "ce-specversion": {"const": "1.0"},
-        "ce-id": {**_TEXT, "description": "a function of what the event is about, so publishing twice is harmless"},
-        "ce-type": {**_TEXT, "description": "which schema the body has, with its version"},
-        "ce-source": {**_TEXT, "description": "the service that signed it"},
-        "ce-subject": {**_TEXT, "description": "what it is about: of an action its request id"},
-        "ce-time": {**_TEXT, "format": "date-time"},
-        "ce-keyid": {**_TEXT, "description": "which key of the trust bundle signed it"},
-        "ce-signature": {**_TEXT, "description": "base64url of the signature's 64 bytes"},
-        "content-type": {"const": "application/json"},
-        "Nats-Msg-Id": {**_TEXT, "description": "equals ce-id: the stream drops repeats"},
-        "traceparent": {**_TEXT, "description": "W3C Trace Context; not signed"},
-    },
 }
 
 
@@ -121,13 +104,6 @@ def _server(account: str) -> Json:
         "variables": {"host": {"default": "127.0.0.1"}, "port": {"default": "4222"}},
         "security": [{"$ref": "#/components/securitySchemes/natsJwt"}],
     }
-
-
-def signed_headers(type: str, signers: Iterable[str]) -> Json:
-    """The headers of a signed message of `type`: the envelope, with the signer as source."""
-    sources = [f"/countersign/{service}" for service in signers]
-    own = {"ce-type": {"const": type}, "ce-source": {"enum": sources}}
-    return {"allOf": [{"$ref": "#/components/schemas/Envelope"}, {"properties": own}]}
 
 
 def _event(document: Document, event: Any) -> None:
@@ -198,9 +174,9 @@ def _bucket(document: Document, bucket: Bucket) -> None:
                 "type": "object",
                 "required": ["keyid", "signature", "body"],
                 "properties": {
-                    "keyid": {**_TEXT, "description": "which key of the trust bundle signed it"},
-                    "signature": {**_TEXT, "description": "base64url of the Ed25519 signature"},
-                    "body": {**_TEXT, "contentMediaType": "application/json", "contentSchema": record},
+                    "keyid": {**TEXT, "description": "which key of the trust bundle signed it"},
+                    "signature": {**TEXT, "description": "base64url of the Ed25519 signature"},
+                    "body": {**TEXT, "contentMediaType": "application/json", "contentSchema": record},
                 },
             },
         },
@@ -217,7 +193,3 @@ def _bucket(document: Document, bucket: Bucket) -> None:
     document.operation(f"{bucket.owner}.sends.{name}", bucket.owner, "send", name)
     for reader in bucket.readers:
         document.operation(f"{reader}.receives.{name}", reader, "receive", name)
-
-
-#: What the topology keeps for whom is the streams'; this document names only what its operations use.
-STREAM_NAMES = frozenset(stream.name for stream in topology.STREAMS)

@@ -1,21 +1,55 @@
 """The parts an AsyncAPI document is put together from: channels, messages, operations, and the references between."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 Json = dict[str, Any]
 
 _SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
 #: What the variable tokens of addresses stand for.
-_PARAMETERS = {
-    "agent_id": "the agent's id; in account AGENTS the server sees to it that it is the sender's own",
-    "approval_id": "the approval's id",
-    "consumer": "the consumer whose message exhausted its tries",
-    "inbox": "chosen by whoever asks",
-    "key": "what the record is about: an agent's or a tool's name, a stop's id, the SHA-256 of a person's name",
-    "order": "kept free for orders",
-    "request_id": "the action's id, a UUID that the agent chose",
-    "stream": "the stream of the message that exhausted its tries",
+PARAMETERS: Json = {
+    "agent_id": {"description": "the agent's id"},
+    "approval_id": {"description": "the approval's id"},
+    "consumer": {"description": "the consumer whose message exhausted its tries"},
+    "inbox": {"description": "chosen by whoever asks"},
+    "key": {"description": "an agent id, a tool name, a stop id, or the SHA-256 of a person's name"},
+    "order": {"description": "kept free for orders"},
+    "request_id": {"description": "the action's id, a UUID that the agent chose"},
+    "stream": {"description": "the stream of the message that exhausted its tries"},
+}
+
+
+TEXT: Json = {"type": "string"}
+#: The headers of every signed message.
+ENVELOPE: Json = {
+    "type": "object",
+    "description": "CloudEvents 1.0 in binary mode. The signature is Ed25519 (RFC 8032) over these lines, joined by"
+    " line feeds: `countersign-event-v1`, ce-id, ce-type, ce-source, ce-subject, ce-time, ce-keyid, and the SHA-256 of"
+    " the body in hex.",
+    "required": [
+        "ce-specversion",
+        "ce-id",
+        "ce-type",
+        "ce-source",
+        "ce-subject",
+        "ce-time",
+        "ce-keyid",
+        "ce-signature",
+        "content-type",
+    ],
+    "properties": {
+        "ce-specversion": {"const": "1.0"},
+        "ce-id": {**TEXT, "description": "a function of what the event is about, so publishing twice is harmless"},
+        "ce-type": {**TEXT, "description": "which schema the body has, with its version"},
+        "ce-source": {**TEXT, "description": "the service that signed it"},
+        "ce-subject": {**TEXT, "description": "what it is about: of an action its request id"},
+        "ce-time": {**TEXT, "format": "date-time"},
+        "ce-keyid": {**TEXT, "description": "which key of the trust bundle signed it"},
+        "ce-signature": {**TEXT, "description": "base64url of the signature's 64 bytes"},
+        "content-type": {"const": "application/json"},
+        "Nats-Msg-Id": {**TEXT, "description": "equals ce-id: the stream drops repeats"},
+        "traceparent": {**TEXT, "description": "W3C Trace Context; not signed"},
+    },
 }
 
 
@@ -24,10 +58,19 @@ def schema_file(name: str) -> Json:
     return {"schemaFormat": _SCHEMA_FORMAT, "schema": {"$ref": f"./schemas/{name}.json"}}
 
 
+def signed_headers(type: str, signers: Iterable[str]) -> Json:
+    """The headers of a signed message of `type`: the envelope, with the signer as source."""
+    sources = [f"/countersign/{service}" for service in signers]
+    own = {"ce-type": {"const": type}, "ce-source": {"enum": sources}}
+    return {"allOf": [{"$ref": "#/components/schemas/Envelope"}, {"properties": own}]}
+
+
 def address_parameters(address: str) -> Json:
-    """The parameters that stand in an address."""
+    """The parameters that stand in an address. Raises LookupError for one that is not described."""
     names = [part.strip("{}") for part in address.split(".") if part.startswith("{")]
-    return {name: {"description": _PARAMETERS[name]} for name in names}
+    if unknown := [name for name in names if name not in PARAMETERS]:
+        raise LookupError(f"what stands for {{{unknown[0]}}} in {address}? Say so in {__file__}")
+    return {name: {"$ref": f"#/components/parameters/{name}"} for name in names}
 
 
 class Document:

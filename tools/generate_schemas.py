@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from generate_flows import address, commands, events
-from generate_markdown import code, page, prose, table, words
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -23,6 +21,8 @@ from countersign_gateway.http.problems import PROBLEM_SCHEMA
 from countersign_gateway.ingress import Lookup
 from countersign_gateway.submission import BusSubmission
 from countersign_registry.heartbeat import Heartbeat
+from generate_flows import address, commands, events
+from generate_markdown import code, page, prose, table, words
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ID_PREFIX = "urn:countersign:schema:"
@@ -181,10 +181,10 @@ def _text(document: dict[str, Any]) -> str:
 
 def _index(found: list[Schema]) -> str:
     parts = [
-        "JSON Schema 2020-12 of all that travels and of all that is declared. Each file is self-contained; its `$id` is its"
-        f" name after {code(ID_PREFIX)}. `x-countersign` says what it is, its version, and who may send it where.",
-        "A schema describes what is accepted. A body on the bus leaves out members that are null. A problem's `type` is one of the"
-        f" [codes](../errors.md) after {code(PROBLEM_PREFIX)}.",
+        "JSON Schema 2020-12 of all that travels and of all that is declared. Each file is self-contained; its `$id` is"
+        f" its name after {code(ID_PREFIX)}. `x-countersign` says what it is, its version, and who may send it where.",
+        "A schema describes what is accepted. A body on the bus leaves out members that are null. A problem's `type` is"
+        f" one of the [codes](../errors.md) after {code(PROBLEM_PREFIX)}.",
     ]
     for kind, meaning in KINDS.items():
         rows = [

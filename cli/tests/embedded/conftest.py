@@ -80,6 +80,17 @@ class ToySystem:
         self.process.kill()
         self.process.wait()
 
+    def destroy(self) -> None:
+        """Kills whatever is left, without a chance for the supervisor to start something again meanwhile."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)
+        for pid in self.processes() | self.left():
+            for kill in (os.killpg, os.kill):
+                with suppress(ProcessLookupError):
+                    kill(pid, signal.SIGKILL)
+        with self.process:  # closes the pipes, and waits
+            pass
+
     def _read(self, deadline: float) -> bool:
         assert self.process.stdout is not None
         fd = self.process.stdout.fileno()
@@ -126,11 +137,7 @@ def toy(tmp_path: Path) -> Iterator[Callable[..., ToySystem]]:
 
     yield start
     for system in started:
-        for pid in system.processes() | system.left():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with system.process:  # closes the pipes, and waits
-            pass
+        system.destroy()
 
 
 @pytest.fixture

@@ -23,9 +23,7 @@ class Api:
     url: str
     http: aiohttp.ClientSession
 
-    async def call(
-        self, method: str, path: str, *, key: str | None = None, **request: Any
-    ) -> tuple[int, Any]:
+    async def call(self, method: str, path: str, *, key: str | None = None, **request: Any) -> tuple[int, Any]:
         """The status and the JSON of the answer."""
         headers = {"Idempotency-Key": key} if key is not None else {}
         async with self.http.request(method, self.url + path, headers=headers, **request) as response:

@@ -19,9 +19,7 @@ def write_lock(database: Path) -> Iterator[None]:
 
 async def test_concurrent_changes_of_a_ticket_follow_one_another_and_none_is_lost(api: Any) -> None:
     titles = [f"Title {number}" for number in range(60)]
-    answers = await asyncio.gather(
-        *(api.call("PATCH", "/tickets/1", json={"title": title}) for title in titles)
-    )
+    answers = await asyncio.gather(*(api.call("PATCH", "/tickets/1", json={"title": title}) for title in titles))
     assert [(status, ticket["title"]) for status, ticket in answers] == [(200, title) for title in titles]
     moves = [entry["detail"]["title"] for entry in await api.journal()]
     assert sorted(move["to"] for move in moves) == sorted(titles)
@@ -49,9 +47,7 @@ async def test_a_write_waiting_for_the_database_does_not_hold_up_reads(api: Any,
     assert (await waiting)[1]["status"] == "closed"
 
 
-async def test_a_write_that_cannot_get_the_database_in_time_says_so_and_did_nothing(
-    serve: Any, database: Path
-) -> None:
+async def test_a_write_that_cannot_get_the_database_in_time_says_so_and_did_nothing(serve: Any, database: Path) -> None:
     async with serve(database, lock_wait_s=0.05) as api:
         await api.call("GET", "/health")
         with write_lock(database):

@@ -82,9 +82,7 @@ async def test_resolved_at_is_set_once_and_cleared_by_reopening(api: Any) -> Non
 
 
 async def test_an_email_is_sent_even_to_who_wants_none(api: Any) -> None:
-    status, sent = await api.call(
-        "POST", "/customers/2/email", json={"subject": "Hello", "body": "You there?"}
-    )
+    status, sent = await api.call("POST", "/customers/2/email", json={"subject": "Hello", "body": "You there?"})
     assert (status, sent["status"]) == (200, "sent")
     [entry] = await api.journal()
     assert entry["effect"] == "email_sent"

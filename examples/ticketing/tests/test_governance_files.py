@@ -20,9 +20,7 @@ FILES = {
     for path in sorted((ROOM / "countersign").rglob("*.yaml"))
 }
 TOOLS: dict[str, dict[str, Any]] = {file["name"]: file for file in FILES.values() if file["kind"] == "tool"}
-PROFILES: dict[str, dict[str, Any]] = {
-    file["name"]: file for file in FILES.values() if file["kind"] == "profile"
-}
+PROFILES: dict[str, dict[str, Any]] = {file["name"]: file for file in FILES.values() if file["kind"] == "profile"}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +46,7 @@ def test_a_tool_calls_what_the_api_offers_with_the_same_arguments(openapi: dict[
     path = http["url"].removeprefix("http://127.0.0.1:8000")
     offered = properties(openapi, openapi["paths"][path][http["method"].lower()])
     declared = tool["arguments"]["properties"]
-    assert {
-        key: {k: v for k, v in schema.items() if k != "title"} for key, schema in offered.items()
-    } == declared
+    assert {key: {k: v for k, v in schema.items() if k != "title"} for key, schema in offered.items()} == declared
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -105,8 +101,6 @@ def test_everything_the_agent_wants_fits_the_tools_and_its_profile() -> None:
 
 def test_the_readme_names_every_endpoint_every_problem_and_every_file(openapi: dict[str, Any]) -> None:
     readme = (ROOM / "README.md").read_text()
-    endpoints = [
-        f"{method.upper()} {path}" for path, methods in openapi["paths"].items() for method in methods
-    ]
+    endpoints = [f"{method.upper()} {path}" for path, methods in openapi["paths"].items() for method in methods]
     for name in [*endpoints, *TITLES, *FILES]:
         assert f"`{name}`" in readme, name

@@ -33,9 +33,7 @@ async def test_without_a_key_a_repeat_has_a_second_effect(api: Any) -> None:
 async def test_the_stored_answer_is_the_one_of_then_and_is_marked(api: Any) -> None:
     _, then = await api.call("PATCH", "/tickets/2", json=CLOSE, key="k-1")
     await api.call("PATCH", "/tickets/2", json={"status": "open"})
-    async with api.http.patch(
-        f"{api.url}/tickets/2", json=CLOSE, headers={"Idempotency-Key": "k-1"}
-    ) as replayed:
+    async with api.http.patch(f"{api.url}/tickets/2", json=CLOSE, headers={"Idempotency-Key": "k-1"}) as replayed:
         assert await replayed.json() == then
         assert replayed.headers["Idempotency-Replayed"] == "true"
     assert (await api.call("GET", "/tickets/2"))[1]["status"] == "open"
@@ -65,9 +63,7 @@ async def test_a_request_that_failed_does_not_use_up_its_key(api: Any) -> None:
 
 
 async def test_one_key_sent_many_times_at_once_has_one_effect(api: Any) -> None:
-    answers = await asyncio.gather(
-        *(api.call("POST", "/customers/1/email", json=EMAIL, key="k-1") for _ in range(30))
-    )
+    answers = await asyncio.gather(*(api.call("POST", "/customers/1/email", json=EMAIL, key="k-1") for _ in range(30)))
     assert {status for status, _ in answers} == {200}
     assert len({sent["message_id"] for _, sent in answers}) == 1
     assert len(await api.journal()) == 1

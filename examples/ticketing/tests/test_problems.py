@@ -41,9 +41,7 @@ BAD_BODIES: list[tuple[str, str, str, int, str]] = [
     [case[1:] for case in BAD_BODIES],
     ids=[case[0] for case in BAD_BODIES],
 )
-async def test_a_bad_change_is_refused_precisely(
-    api: Any, path: str, body: str, status: int, kind: str
-) -> None:
+async def test_a_bad_change_is_refused_precisely(api: Any, path: str, body: str, status: int, kind: str) -> None:
     sent = body.encode("utf-8", "surrogateescape")
     headers = {"Content-Type": "application/json"}
     async with api.http.patch(api.url + path, data=sent, headers=headers) as answer:
@@ -110,9 +108,7 @@ async def test_a_failing_database_is_a_problem_without_a_stack_trace(api: Any, d
     assert (status, problem["type"]) == (500, "https://ticketing.example/problems/internal")
     assert "sqlite" not in json.dumps(problem).lower()
     async with asyncio.timeout(3):
-        assert (await api.call("POST", "/customers/1/email", json=EMAIL, key="k-1"))[0] == 200, (
-            "nothing is locked"
-        )
+        assert (await api.call("POST", "/customers/1/email", json=EMAIL, key="k-1"))[0] == 200, "nothing is locked"
 
 
 async def test_the_description_of_the_api_names_problems_as_such(api: Any) -> None:

@@ -159,3 +159,15 @@ def test_a_missing_header_is_found_and_the_entries_verified(lines: list[bytes], 
     assert verify(lines[1:], [world.checkpoint(foreign)]) == [(None, "header"), (1, "checkpoint-mismatch")]
     del lines[world.line_of(lines, 5)]
     assert verify(lines[1:]) == [(None, "header"), (5, "missing")]
+
+
+def test_a_header_whose_checkpoint_is_not_for_its_last_entry_is_wrong_though_another_covers_it(
+    world: Any, lines: list[bytes], verify: Verify
+) -> None:
+    older, last = (world.checkpoint(world.ledger(COUNT)[seq - 1]) for seq in (21, 25))
+    lines[0] = world.changed(lines[0], "head", lambda _: older.to_dict())
+    assert verify([*lines, encode_item(last)]) == [(None, "header")]
+
+
+def test_a_cut_off_only_entry_is_one_finding(lines_of: Callable[[int], list[bytes]], verify: Verify) -> None:
+    assert verify(lines_of(1)[:1]) == [(1, "truncated")]

@@ -149,6 +149,9 @@ def test_an_export_of_another_deployment_is_named_and_its_chain_checked(world: A
     lines = lines_of(12)
     del lines[4]
     assert kinds(verify_export(lines, bundle)) == [(None, "wrong-deployment"), (4, "missing")]
+    lines[6] = world.changed(lines[6], "subject", world.other)
+    altered = verify_export(lines, bundle).findings[-1]
+    assert altered.message == "Entry 7 was altered after it was recorded: its content does not give its hash."
 
 
 def test_a_ledger_of_another_deployment_with_the_same_keys_does_not_pass_as_ours(world: Any) -> None:

@@ -1,4 +1,4 @@
-"""What audit's tests stand on: events as other services emit them, messages as streams bring them, and who asks audit."""
+"""What audit's tests stand on: events as services emit them, messages as streams bring them, and who asks audit."""
 
 from __future__ import annotations
 

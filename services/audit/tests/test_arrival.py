@@ -111,7 +111,7 @@ def test_an_event_cannot_take_the_id_of_another_action(make: Any, keys: Any) -> 
 
 def test_no_other_event_can_take_the_id_of_a_grant(make: Any, keys: Any) -> None:
     """Otherwise a receipt for the grant could be had without the grant."""
-    change = AgentStatusChanged(agent_id="agent-1", by="x", at=AT, before="active", status="paused", reason="r")
+    change = _paused("agent-1")
     envelope = seal(
         change.to_bytes(),
         id=make.granted().event_id(),
@@ -141,6 +141,10 @@ def _stop(scope: str) -> StopSet:
     return StopSet(stop=Stop(stop_id="stop_1", scope=scope, reason="r", set_by="ann", set_at=AT))
 
 
+def _paused(agent_id: str) -> AgentStatusChanged:
+    return AgentStatusChanged(agent_id=agent_id, by="x", at=AT, before="active", status="paused", reason="r")
+
+
 @pytest.mark.parametrize(
     ("event", "by", "agent", "session"),
     [
@@ -148,7 +152,7 @@ def _stop(scope: str) -> StopSet:
         (_stop("session:run-7"), "executor", None, "run-7"),
         (_stop("all"), "executor", None, None),
         (Checkpointed(seq=4, checkpoint={}), "audit", None, None),
-        (AgentStatusChanged(agent_id="a-1", by="x", at=AT, before="active", status="paused", reason="r"), "registry", "a-1", None),
+        (_paused("a-1"), "registry", "a-1", None),
         (PersonChanged(person="ann", roles=("admin",), status="active", by="x", at=AT), "registry", None, None),
     ],
     ids=["stop of an agent", "stop of a session", "stop of all", "checkpoint", "agent", "person"],

@@ -29,19 +29,22 @@ async def _of_every_stream(asking: Any, make: Any, count: int) -> list[str]:
     events: list[tuple[str, Any]] = []
     for n in range(count):
         action = make.action()
-        events += [
-            ("gateway", make.requested(action)),
-            ("approvals", ApprovalRequested(approval_id=f"apr_{n}", action=action.ref(), requested_at=AT, deadline=AT)),
-            ("registry", AgentStatusChanged(agent_id="agent-1", by="ann", at=AT, before="active", status="paused", reason="r")),
-            ("executor", StopSet(stop=Stop(stop_id=f"stop_{n}", scope="all", reason="r", set_by="ann", set_at=AT))),
-            (
-                "policy",
-                DeadLettered(
-                    stream="ACTIONS", consumer="policy-actions", stream_seq=n, subject="actions.requested.agent-1",
-                    headers={}, body="", tries=8, reason="r", at=AT,
-                ),
-            ),
-        ]  # fmt: skip
+        approval = ApprovalRequested(approval_id=f"apr_{n}", action=action.ref(), requested_at=AT, deadline=AT)
+        paused = AgentStatusChanged(agent_id="agent-1", by="ann", at=AT, before="active", status="paused", reason="r")
+        stop = StopSet(stop=Stop(stop_id=f"stop_{n}", scope="all", reason="r", set_by="ann", set_at=AT))
+        dead = DeadLettered(
+            stream="ACTIONS",
+            consumer="policy-actions",
+            stream_seq=n,
+            subject="actions.requested.agent-1",
+            headers={},
+            body="",
+            tries=8,
+            reason="r",
+            at=AT,
+        )
+        events += [("gateway", make.requested(action)), ("approvals", approval), ("registry", paused)]
+        events += [("executor", stop), ("policy", dead)]
     buses = {service: await asking.bus(service) for service, _ in events}
     await asyncio.gather(*(buses[service].publish(event) for service, event in events))
     return [event.event_id() for _, event in events]

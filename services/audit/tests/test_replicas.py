@@ -59,7 +59,7 @@ async def another_process(stack: Stack, folder: Path) -> AsyncIterator[asyncio.s
 
 async def until_leading(service: Any) -> None:
     async with asyncio.timeout(20):
-        while service.unready():  # noqa: ASYNC110 (what is watched has no event)
+        while service.unready():
             await asyncio.sleep(0.02)
 
 
@@ -175,7 +175,7 @@ async def test_a_writer_cut_off_in_the_middle_gives_everything_to_the_other(
     await until_leading(second)
     release.set()
     async with asyncio.timeout(10):
-        while first.unready() != [STANDBY]:  # noqa: ASYNC110 (what is watched has no event)
+        while first.unready() != [STANDBY]:
             await asyncio.sleep(0.02)
     last = make.granted()
     await policy.publish(last)

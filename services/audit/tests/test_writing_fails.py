@@ -17,7 +17,7 @@ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERR
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 (what is watched has no event)
+        while not condition():
             await asyncio.sleep(0.02)
 
 

@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
+from countersign_chassis import Database
 from countersign_contracts import warrant
 from countersign_contracts.actions import Action, ActionGranted, Decision, Reason
 from countersign_contracts.canonical import action_digest
 from countersign_contracts.catalogue import Tool, ToolRecord
+from countersign_contracts.commands import ChangePlan
 from countersign_contracts.fleet import AgentRecord, Owner
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
 from countersign_contracts.topology import emits
+from countersign_executor.catalogue_store import CatalogueStore
+from countersign_harness.stack import SUPERUSER_PASSWORD
 from countersign_ledger import SigningKey, TrustBundle
 
 MakeTool = Callable[..., Tool]
@@ -251,3 +256,21 @@ async def downstream() -> AsyncIterator[Downstream]:
 @pytest.fixture(name="http", scope="session")
 def _http() -> Callable[..., bytes]:
     return http
+
+
+@pytest_asyncio.fixture
+async def db(postgres: Any) -> AsyncIterator[Database]:
+    """A database of its own with the executor's tables and one tool at version 1."""
+    admin = await asyncpg.connect(postgres.dsn("postgres", SUPERUSER_PASSWORD, "postgres"))
+    await admin.execute("DROP DATABASE IF EXISTS claims WITH (FORCE)")
+    await admin.execute("CREATE DATABASE claims")
+    database = Database(postgres.dsn("postgres", SUPERUSER_PASSWORD, "claims"), pool_max=8, name="executor")
+    await database.open()
+    await database.migrate("countersign_executor")
+    store = CatalogueStore(database)
+    async with store.transaction() as connection:
+        record = ToolRecord(tool=tool(), version=1, revision=1)
+        await store.write(connection, "chg_1", ChangePlan(base="0"), [record])
+    yield database
+    await database.close()
+    await admin.close()

@@ -1,42 +1,15 @@
 """Claims, fences and stops as rows of a real PostgreSQL (promises 5 and 9)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
-import asyncpg
-import pytest_asyncio
-
 from countersign_chassis import Database
-from countersign_contracts.catalogue import Tool, ToolRecord
-from countersign_contracts.commands import ChangePlan
 from countersign_contracts.control import Stop
 from countersign_contracts.ids import new_id, prefixed
 from countersign_contracts.model import now
-from countersign_executor.catalogue_store import CatalogueStore
 from countersign_executor.control_store import ControlStore
 from countersign_executor.executions import Claim, Executions, Finish
-
-PASSWORD = "for-tests-only"
-
-
-@pytest_asyncio.fixture
-async def db(postgres: Any, make_tool: Callable[..., Tool]) -> AsyncIterator[Database]:
-    """A database of its own with the executor's tables and one tool at version 1."""
-    admin = await asyncpg.connect(postgres.dsn("postgres", PASSWORD, "postgres"))
-    await admin.execute("DROP DATABASE IF EXISTS claims WITH (FORCE)")
-    await admin.execute("CREATE DATABASE claims")
-    database = Database(postgres.dsn("postgres", PASSWORD, "claims"), pool_max=8, name="executor")
-    await database.open()
-    await database.migrate("countersign_executor")
-    store = CatalogueStore(database)
-    async with store.transaction() as connection:
-        record = ToolRecord(tool=make_tool(), version=1, revision=1)
-        await store.write(connection, "chg_1", ChangePlan(base="0"), [record])
-    yield database
-    await database.close()
-    await admin.close()
 
 
 def claim(**changes: Any) -> Claim:

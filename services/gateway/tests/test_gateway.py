@@ -111,7 +111,8 @@ async def test_the_same_key_gives_the_same_action_and_another_body_a_conflict(al
 
 async def test_beyond_the_limit_of_actions_in_flight_callers_are_told_when_to_come_back(alone: Any) -> None:
     async def wait() -> tuple[int, Any, dict[str, str]]:
-        return await alone.request("POST", ACTIONS, BODY, as_="worker-1", headers={"Prefer": "wait=2"})
+        status, answer, sent = await alone.request("POST", ACTIONS, BODY, as_="worker-1", headers={"Prefer": "wait=2"})
+        return status, answer, sent
 
     answers = await asyncio.gather(*(wait() for _ in range(6)))
     statuses = sorted(status for status, _, _ in answers)

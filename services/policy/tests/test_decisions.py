@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -13,8 +14,9 @@ from countersign_contracts.actions import ActionDenied, ActionGranted, ActionHel
 from countersign_contracts.commands import CancelAction
 from countersign_contracts.control import Stop
 from countersign_contracts.errors import CountersignError
+from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
-from countersign_policy.store import Decisions
+from countersign_policy.store import Decisions, Present
 
 from .conftest import Rig, make_action, update
 
@@ -87,6 +89,58 @@ async def test_repeats_within_a_limit_use_it_up_once(rig: Rig) -> None:
     for action in actions:
         assert isinstance(await rig.ended(action), ActionGranted)
     assert rig.count(ActionDenied) == 0
+
+
+async def test_repeats_leave_the_rest_of_a_limit_to_the_others_of_their_batch(rig: Rig) -> None:
+    first = await rig.service()
+    await rig.apply()
+    four, fifth = [update() for _ in range(4)], update()
+    await rig.request(*four)
+    for action in four:
+        await rig.ended(action)
+    await first.stop()
+    # waiting together, they come as one batch
+    await rig.request(*four, fifth, attempt="again")
+    await rig.service()
+    assert isinstance(await rig.ended(fifth), ActionGranted)
+
+
+async def test_who_counts_waits_for_who_counted_before_and_sees_it(rig: Rig) -> None:
+    service = await rig.service()
+    decisions, at = Decisions(service.db), now()
+    async with asyncio.TaskGroup() as tasks:
+        async with decisions.transaction() as connection:
+            one = await decisions.begin_decisions(connection, [], {"c": 60, "d": 60}, at)
+            assert one.used == [Decimal(0), Decimal(0)]
+
+            async def count() -> Present:
+                async with decisions.transaction() as other:
+                    return await decisions.begin_decisions(other, [], {"d": 60, "c": 60}, at)
+
+            waiting = tasks.create_task(count())
+            await rig.until("SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)")
+            await connection.execute(
+                "INSERT INTO guardrail_usage (counter, request_id, amount, at, expires_at)"
+                " VALUES ('c', $1::uuid, 2, $2, 'infinity')",
+                new_id(),
+                at,
+            )
+        assert (await waiting).used == [Decimal(0), Decimal(2)]
+
+
+async def test_a_window_slides(rig: Rig) -> None:
+    service = await rig.service()
+    decisions, at = Decisions(service.db), now()
+    async with decisions.transaction() as connection:
+        for age_s in (10, 59, 61):
+            await connection.execute(
+                "INSERT INTO guardrail_usage (counter, request_id, amount, at, expires_at)"
+                " VALUES ('c', $1::uuid, 0.1, $2, 'infinity')",
+                new_id(),
+                at - timedelta(seconds=age_s),
+            )
+        used = [(await decisions.begin_decisions(connection, [], {"c": w}, at)).used[0] for w in (5, 60, 3600)]
+    assert used == [Decimal(0), Decimal("0.2"), Decimal("0.3")]
 
 
 async def test_a_refused_action_gives_its_reservation_back(rig: Rig) -> None:
@@ -183,6 +237,9 @@ class TestCancelling:
         await rig.request(*more)
         ended = [await rig.ended(action) for action in more]
         assert sorted(type(event).__name__ for event in ended) == ["ActionDenied", "ActionHeld"]
+        await rig.request(held[0], held[1], attempt="again")
+        await rig.heard(f"{held[1].request_id}.held", times=2)
+        assert len(rig.bodies[f"{held[0].request_id}.held"]) == 1, "the gateway tells of the cancelled one"
 
     async def test_not_after_it_was_granted(self, rig: Rig) -> None:
         await rig.service()

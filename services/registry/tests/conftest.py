@@ -33,6 +33,15 @@ from countersign_contracts.projection import AGENTS, PEOPLE, open_projection
 from countersign_harness.stack import Stack
 
 
+async def listening(service: Service) -> None:
+    """Return when nats-server has the service's subscriptions.
+
+    Twice: nats-py's flush sends its PING ahead of what waits to be written, which is written by the time of the PONG.
+    """
+    for _ in range(2):
+        await service.bus.connection.client.flush()
+
+
 class Agent:
     """An agent's own connection in plain nats-py, and when the server dropped it."""
 
@@ -120,8 +129,7 @@ class Fleet:
         if self._running is not None:
             await self._running.stop()
         self._running = await self.stack.service("registry", failpoints, **settings)
-        # the server has its subscriptions only now
-        await self._running.bus.connection.client.flush()
+        await listening(self._running)
         return self._running
 
     async def restart_nats(self, lose: tuple[str, ...] = ()) -> None:
@@ -141,6 +149,12 @@ class Fleet:
         """Delete a bucket and make it again, empty, while everybody stays connected."""
         await self._js.delete_stream(f"KV_{name}")
         await apply_topology(self.stack.nats_url, self.stack.layout)
+
+    async def another(self, **settings: Any) -> Service:
+        """A registry beside the one that runs."""
+        service = await self.stack.service("registry", **settings)
+        await listening(service)
+        return service
 
     async def close(self) -> None:
         for agent in self._agents:
@@ -201,7 +215,7 @@ class Fleet:
     async def until(self, holds: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
         """Wait until ``holds``."""
         async with asyncio.timeout(seconds):
-            while not await holds():  # noqa: ASYNC110 - what it looks at is on a server
+            while not await holds():
                 await asyncio.sleep(0.02)
 
 

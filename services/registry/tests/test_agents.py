@@ -110,7 +110,7 @@ async def test_orders_that_make_no_sense_are_refused_and_change_nothing(fleet: F
         with pytest.raises(CountersignError, match="`nobody` is not registered") as error:
             await order
         assert error.value.code == "not_found"
-    # an agent of such a name would hear the service's replies: in account AGENTS the inboxes of both are `_INBOX.<name>`
+    # an agent of such a name would hear the service's replies: in account AGENTS both have inbox `_INBOX.<name>`
     for agent_id in ("gateway", "registry", "bootstrap"):
         with pytest.raises(CountersignError, match=f"the id `{agent_id}` is reserved") as error:
             await fleet.register(agent_id)

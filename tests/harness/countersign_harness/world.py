@@ -41,7 +41,13 @@ arguments:
     thing_id: {type: integer, minimum: 1}
     status: {type: string, maxLength: 2000}
     note: {type: string}
-http: {method: PATCH, url: "URL/things/{thing_id}", path: [thing_id], body: [status, note], allow_private: true, timeout_s: 5}
+http:
+  method: PATCH
+  url: URL/things/{thing_id}
+  path: [thing_id]
+  body: [status, note]
+  allow_private: true
+  timeout_s: 5
 ---
 kind: tool
 name: send_message

@@ -18,9 +18,7 @@ from ticketing.store import Store, StoreError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="ticketing", description="A small ticketing business: its API and its agent."
-    )
+    parser = argparse.ArgumentParser(prog="ticketing", description="A small ticketing business: its API and its agent.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the ticketing API")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
@@ -33,12 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     serve.add_argument("--reset", action="store_true", help="start again from the seed data")
     serve.set_defaults(run=_serve)
-    work = commands.add_parser(
-        "work", help="run the support agent straight on the API, with no control layer"
-    )
-    work.add_argument(
-        "--url", default="http://127.0.0.1:8000", help="the API's address (default %(default)s)"
-    )
+    work = commands.add_parser("work", help="run the support agent straight on the API, with no control layer")
+    work.add_argument("--url", default="http://127.0.0.1:8000", help="the API's address (default %(default)s)")
     work.set_defaults(run=_work)
     options = parser.parse_args(argv)
     code: int = options.run(options)

@@ -70,9 +70,7 @@ class DirectDesk:
         return await self._call("PATCH", f"/tickets/{ticket_id}", json={"status": status})
 
     async def send_customer_email(self, *, customer_id: int, subject: str, body: str, reason: str) -> Outcome:
-        return await self._call(
-            "POST", f"/customers/{customer_id}/email", json={"subject": subject, "body": body}
-        )
+        return await self._call("POST", f"/customers/{customer_id}/email", json={"subject": subject, "body": body})
 
     async def _call(
         self,

@@ -89,9 +89,7 @@ def build(database: Path, *, lock_wait_s: float = 5.0) -> FastAPI:
         return store.customer(customer_id)
 
     @app.post("/customers/{customer_id}/email")
-    def send_email(
-        customer_id: RowIdInPath, email: Email, response: Response, key: IdempotencyKey = None
-    ) -> Sent:
+    def send_email(customer_id: RowIdInPath, email: Email, response: Response, key: IdempotencyKey = None) -> Sent:
         """Send an email: it is put in the outbox. `do_not_contact` is not checked here."""
         return _answer(store.send_email(customer_id, email, key), response)
 

@@ -58,23 +58,15 @@ TICKETS: tuple[SeedTicket, ...] = (
     _ticket(1, 1, "unresolved", "Issue with login", "Cannot log in"),
     _ticket(2, 1, "resolvable", "Password reset never arrived", "It was in the spam folder. Solved!"),
     _ticket(3, 2, "ambiguous", "Charged twice in December", "One charge is gone now. What about the other?"),
-    _ticket(
-        4, 1, "resolvable", "How do I export my invoices?", "Found it under Billing. You can close this."
-    ),
+    _ticket(4, 1, "resolvable", "How do I export my invoices?", "Found it under Billing. You can close this."),
     _ticket(5, 2, "resolvable", "Wrong delivery address", "You corrected it yesterday. All good now."),
-    _ticket(
-        6, 1, "finished", "Two-factor code rejected", "The phone's clock was wrong.", "resolved", _at(4, 9)
-    ),
+    _ticket(6, 1, "finished", "Two-factor code rejected", "The phone's clock was wrong.", "resolved", _at(4, 9)),
     _ticket(7, 2, "ambiguous", "Cannot upload documents", "It works now, but only on my phone."),
     _ticket(8, 1, "resolvable", "App crashes on start", "Fixed by the update to 4.2, great work."),
     _ticket(9, 2, "unresolved", "Refund not received", "The bank is looking for it.", "in_progress"),
-    _ticket(
-        10, 1, "ambiguous", "Figures missing in the report", "Might be fixed. I will know after month-end."
-    ),
+    _ticket(10, 1, "ambiguous", "Figures missing in the report", "Might be fixed. I will know after month-end."),
     _ticket(11, 2, "finished", "Stop the newsletter", "Please never e-mail me again.", "closed", _at(6, 16)),
-    _ticket(
-        12, 1, "ambiguous", "Old company name on invoices", "Thanks, the new one is right. The last is not."
-    ),
+    _ticket(12, 1, "ambiguous", "Old company name on invoices", "Thanks, the new one is right. The last is not."),
 )
 
 AMBIGUOUS: frozenset[int] = frozenset(row.ticket.id for row in TICKETS if row.truth == "ambiguous")

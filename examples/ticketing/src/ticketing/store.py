@@ -70,9 +70,7 @@ def utc_now() -> datetime:
 class Store:
     """The database of one business. `prepare()` before use, `close()` at the end."""
 
-    def __init__(
-        self, path: Path, *, lock_wait_s: float = 5.0, clock: Callable[[], datetime] = utc_now
-    ) -> None:
+    def __init__(self, path: Path, *, lock_wait_s: float = 5.0, clock: Callable[[], datetime] = utc_now) -> None:
         self._path = path
         self._lock_wait_s = lock_wait_s
         self._clock = clock

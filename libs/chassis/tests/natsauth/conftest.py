@@ -36,8 +36,7 @@ from countersign_chassis.natsauth import (
 
 AGENT_TEMPLATE = Permissions(
     publish=tuple(
-        f"agents.{{{{name()}}}}.{verb}"
-        for verb in ("actions", "call", "get", "cancel", "heartbeat", "logs", "metrics")
+        f"agents.{{{{name()}}}}.{verb}" for verb in ("actions", "call", "get", "cancel", "heartbeat", "logs", "metrics")
     ),
     subscribe=("agents.{{name()}}.results.>", "agents.{{name()}}.control.>", "_INBOX.{{name()}}.>"),
 )
@@ -96,9 +95,7 @@ class Deployment:
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
         started = now() - 100
-        self.preloaded = {
-            self.accounts[name].public: self.account(name, issued_at=started) for name in self.accounts
-        }
+        self.preloaded = {self.accounts[name].public: self.account(name, issued_at=started) for name in self.accounts}
 
     def public(self, account: str) -> str:
         return self.accounts[account].public
@@ -106,9 +103,7 @@ class Deployment:
     def account(self, name: str, *, issued_at: int, signer: KeyPair | None = None, **changes: Any) -> str:
         claims: dict[str, Any] = {
             "signing_keys": [self.signing[name].public],
-            "scoped_keys": [ScopedKey(self.scoped.public, "agent", AGENT_TEMPLATE)]
-            if name == "AGENTS"
-            else [],
+            "scoped_keys": [ScopedKey(self.scoped.public, "agent", AGENT_TEMPLATE)] if name == "AGENTS" else [],
             "jetstream": None if name == "SYS" else JetStreamLimits(disk_bytes=64 * 1024 * 1024),
         }
         return account_jwt(
@@ -351,9 +346,7 @@ async def ingress(connect: Connect) -> AsyncIterator[Ingress]:
         "allow_msg_schedules": False,
         "allow_rollup_hdrs": False,
     }
-    answer = await admin.client.request(
-        f"$JS.API.STREAM.CREATE.{ingress.stream}", json.dumps(config).encode()
-    )
+    answer = await admin.client.request(f"$JS.API.STREAM.CREATE.{ingress.stream}", json.dumps(config).encode())
     assert "error" not in json.loads(answer.data)
     yield ingress
     with contextlib.suppress(NotFoundError):

@@ -170,9 +170,7 @@ async def test_a_puback_lands_in_the_stream_as_another_agents_action_when_named_
 
 
 @pytest.mark.parametrize("call", ["PURGE", "DELETE"])
-async def test_a_puback_sent_to_the_jetstream_api_does_nothing(
-    connect: Connect, ingress: Ingress, call: str
-) -> None:
+async def test_a_puback_sent_to_the_jetstream_api_does_nothing(connect: Connect, ingress: Ingress, call: str) -> None:
     alpha = await connect.agent("alpha")
     for _ in range(3):
         await alpha.client.jetstream().publish("agents.alpha.actions", b"kept")
@@ -213,9 +211,7 @@ async def test_who_may_answer_any_reply_subject_deletes_a_stream_for_an_agent(
     assert not await ingress.exists()
 
 
-async def test_who_may_answer_inboxes_only_is_stopped_by_the_server(
-    connect: Connect, ingress: Ingress
-) -> None:
+async def test_who_may_answer_inboxes_only_is_stopped_by_the_server(connect: Connect, ingress: Ingress) -> None:
     service = await answering(connect, Permissions(("_INBOX.*.>",), ("agents.*.call",)), answer=b"")
     alpha = await connect.agent("alpha")
     for reply in (f"$JS.API.STREAM.DELETE.{ingress.stream}", "agents.beta.results.r1"):
@@ -225,9 +221,7 @@ async def test_who_may_answer_inboxes_only_is_stopped_by_the_server(
     assert (await alpha.client.request("agents.alpha.call", b"a call", timeout=5)).data == b""
 
 
-async def test_jetstream_is_where_the_accounts_limits_say_so(
-    connect: Connect, deployment: Deployment
-) -> None:
+async def test_jetstream_is_where_the_accounts_limits_say_so(connect: Connect, deployment: Deployment) -> None:
     for account in ("AGENTS", "CORE"):
         info = await (await connect.user(account, "service")).client.jetstream().account_info()
         assert info.limits.max_storage == 64 * 1024 * 1024

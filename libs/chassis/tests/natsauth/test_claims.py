@@ -60,9 +60,7 @@ def verified(jwt: str) -> dict[str, Any]:
     claims: dict[str, Any] = json.loads(unpadded(payload))
     key_of(claims["iss"]).verify(unpadded(signature), f"{header}.{payload}".encode())
     unnamed = {name: value for name, value in claims.items() if name != "jti"}
-    digest = hashlib.new(
-        "sha512_256", json.dumps(unnamed, separators=(",", ":"), sort_keys=True).encode()
-    ).digest()
+    digest = hashlib.new("sha512_256", json.dumps(unnamed, separators=(",", ":"), sort_keys=True).encode()).digest()
     assert claims["jti"] == base64.b32encode(digest).decode().rstrip("=")
     return claims
 
@@ -115,9 +113,7 @@ def test_an_account_lists_its_keys_limits_and_revocations(keys: dict[str, KeyPai
         keys["operator_signing"],
         issued_at=ISSUED,
         signing_keys=[keys["signing"].public],
-        scoped_keys=[
-            ScopedKey(keys["scoped"].public, "agent", template, ConnectionLimits(8, 1024), "agents only")
-        ],
+        scoped_keys=[ScopedKey(keys["scoped"].public, "agent", template, ConnectionLimits(8, 1024), "agents only")],
         jetstream=JetStreamLimits(disk_bytes=1000, memory_bytes=10, streams=3, consumers=4),
         limits=AccountLimits(connections=5, subscriptions=6, payload_bytes=7),
         revocations={keys["user"].public: ISSUED - 1, EVERY_USER: ISSUED - 9},
@@ -233,9 +229,7 @@ def test_a_user_of_a_plain_key_carries_its_permissions(keys: dict[str, KeyPair])
 
 
 def test_a_user_of_a_scoped_key_carries_nothing_the_server_would_refuse(keys: dict[str, KeyPair]) -> None:
-    jwt = user_jwt(
-        "alpha", keys["user"].public, keys["scoped"], keys["account"].public, None, issued_at=ISSUED
-    )
+    jwt = user_jwt("alpha", keys["user"].public, keys["scoped"], keys["account"].public, None, issued_at=ISSUED)
     claims = verified(jwt)
     assert claims["nats"] == {"type": "user", "version": 2, "issuer_account": keys["account"].public}
     assert "exp" not in claims
@@ -257,9 +251,7 @@ def test_golden_user_jwt(keys: dict[str, KeyPair]) -> None:
 
 def test_no_subjects_means_nothing_rather_than_everything(keys: dict[str, KeyPair]) -> None:
     permissions = Permissions(publish=(), subscribe=(), publish_deny=("a",))
-    jwt = user_jwt(
-        "n", keys["user"].public, keys["signing"], keys["account"].public, permissions, issued_at=ISSUED
-    )
+    jwt = user_jwt("n", keys["user"].public, keys["signing"], keys["account"].public, permissions, issued_at=ISSUED)
     claims = verified(jwt)["nats"]
     assert claims["pub"] == claims["sub"] == NOTHING
     assert "resp" not in claims
@@ -329,9 +321,7 @@ def test_an_operator_without_signing_keys_and_a_key_listed_twice_are_refused(
     keys: dict[str, KeyPair],
 ) -> None:
     with pytest.raises(InvalidClaimError):
-        operator_jwt(
-            keys["operator"], signing_keys=[], system_account=keys["system"].public, issued_at=ISSUED
-        )
+        operator_jwt(keys["operator"], signing_keys=[], system_account=keys["system"].public, issued_at=ISSUED)
     both = keys["scoped"].public
     with pytest.raises(InvalidClaimError, match="twice"):
         account_jwt(
@@ -399,7 +389,5 @@ def test_what_is_no_jwt_is_not_read(text: str) -> None:
 
 
 def test_claims_are_read_back(keys: dict[str, KeyPair]) -> None:
-    jwt = user_jwt(
-        "alpha", keys["user"].public, keys["scoped"], keys["account"].public, None, issued_at=ISSUED
-    )
+    jwt = user_jwt("alpha", keys["user"].public, keys["scoped"], keys["account"].public, None, issued_at=ISSUED)
     assert read_claims(jwt) == verified(jwt)

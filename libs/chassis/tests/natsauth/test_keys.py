@@ -92,6 +92,4 @@ def test_a_key_of_another_kind_is_refused() -> None:
 
 def test_a_signature_is_checked_by_the_public_key_alone() -> None:
     pair = KeyPair.generate("user")
-    Ed25519PublicKey.from_public_bytes(base64.b32decode(pair.public)[1:-2]).verify(
-        pair.sign(b"nonce"), b"nonce"
-    )
+    Ed25519PublicKey.from_public_bytes(base64.b32decode(pair.public)[1:-2]).verify(pair.sign(b"nonce"), b"nonce")

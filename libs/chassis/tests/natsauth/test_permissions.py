@@ -5,9 +5,7 @@ import pytest
 from countersign_chassis.natsauth import InvalidClaimError, Permissions
 
 
-@pytest.mark.parametrize(
-    "subject", ["", ".", "a.", ".a", "a..b", "a b", "a.>.b", "a>", "a*", "a.\n", "{{}}>"]
-)
+@pytest.mark.parametrize("subject", ["", ".", "a.", ".a", "a..b", "a b", "a.>.b", "a>", "a*", "a.\n", "{{}}>"])
 def test_a_subject_that_matches_nothing_or_not_what_it_seems_is_refused(subject: str) -> None:
     for permissions in (
         Permissions((subject,), ()),
@@ -19,9 +17,7 @@ def test_a_subject_that_matches_nothing_or_not_what_it_seems_is_refused(subject:
             permissions.claim()
 
 
-@pytest.mark.parametrize(
-    "subject", [">", "*", "a", "a.>", "*.a.*", "a.{{name()}}.>", "$JS.API.>", "a-{{name()}}"]
-)
+@pytest.mark.parametrize("subject", [">", "*", "a", "a.>", "*.a.*", "a.{{name()}}.>", "$JS.API.>", "a-{{name()}}"])
 def test_every_form_of_subject_is_taken(subject: str) -> None:
     assert Permissions((subject,), ()).claim()["pub"] == {"allow": [subject]}
 

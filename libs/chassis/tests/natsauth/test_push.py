@@ -121,16 +121,12 @@ async def test_a_restart_takes_the_configured_account_back_if_it_is_not_older(
     await refused(connect_own, jwt, user)
     own_deployment.stop()
     same_second = read_claims(pushed)["iat"]
-    own_deployment.preloaded[own_deployment.public("AGENTS")] = own_deployment.account(
-        "AGENTS", issued_at=same_second
-    )
+    own_deployment.preloaded[own_deployment.public("AGENTS")] = own_deployment.account("AGENTS", issued_at=same_second)
     own_deployment.start()
     await connect_own(jwt, user)
 
 
-async def test_a_user_is_disconnected_when_its_jwt_expires(
-    own_deployment: Deployment, connect_own: Connect
-) -> None:
+async def test_a_user_is_disconnected_when_its_jwt_expires(own_deployment: Deployment, connect_own: Connect) -> None:
     user, expiry = KeyPair.generate("user"), now() + 2
     jwt = own_deployment.agent_jwt("alpha", user, expires_at=expiry)
     agent = await connect_own(jwt, user)
@@ -161,9 +157,7 @@ async def test_claims_of_an_untrusted_operator_are_refused_though_the_server_say
     user = KeyPair.generate("user")
     agent = await connect_own(own_deployment.agent_jwt("alpha", user), user)
     stranger = KeyPair.generate("operator")
-    foreign = own_deployment.account(
-        "AGENTS", issued_at=now(), signer=stranger, revocations={user.public: now()}
-    )
+    foreign = own_deployment.account("AGENTS", issued_at=now(), signer=stranger, revocations={user.public: now()})
     with pytest.raises(AccountPushRefusedError, match="uses another"):
         await push_account(registry.client, foreign)
     await agent.publish("agents.alpha.logs", b"not revoked")
@@ -216,9 +210,7 @@ async def test_the_pushing_user_reaches_no_other_account_and_no_other_system_sub
     own_deployment: Deployment, registry: Connection
 ) -> None:
     with pytest.raises(AccountPushUnansweredError):
-        await push_account(
-            registry.client, own_deployment.account("CORE", issued_at=now()), timeout_seconds=0.3
-        )
+        await push_account(registry.client, own_deployment.account("CORE", issued_at=now()), timeout_seconds=0.3)
     assert "permissions violation for publish" in await registry.refusal()
     subject = f"$SYS.REQ.ACCOUNT.{own_deployment.public('AGENTS')}.CLAIMS.UPDATE"
     answer = await registry.client.request(subject, own_deployment.account("CORE", issued_at=now()).encode())
@@ -242,9 +234,7 @@ async def test_a_user_outside_the_system_account_pushes_nothing(
         anything = Permissions((">",), (">",))
         service = await connect_own.user(account, "service", anything)
         with pytest.raises(AccountPushUnansweredError):
-            await push_account(
-                service.client, own_deployment.account("AGENTS", issued_at=now()), timeout_seconds=0.3
-            )
+            await push_account(service.client, own_deployment.account("AGENTS", issued_at=now()), timeout_seconds=0.3)
 
 
 async def test_no_server_to_answer_is_told_apart_from_a_refusal(

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from conftest import Connect, Deployment, RawConnection
 
 
-def test_the_server_starts_in_a_folder_with_any_name(
-    new_deployment: Callable[[], Deployment], tmp_path: Path
-) -> None:
+def test_the_server_starts_in_a_folder_with_any_name(new_deployment: Callable[[], Deployment], tmp_path: Path) -> None:
     deployment = new_deployment()
     deployment.folder = tmp_path / 'ein "Ördner" \\ $HOME {it}; #1'
     deployment.folder.mkdir()
@@ -127,7 +125,5 @@ async def test_who_does_not_read_is_cut_off_and_slows_nobody(
         for _ in range(600):
             assert (await results.next_msg(timeout=5)).data == b"still here"
         varz = await system.client.request("$SYS.REQ.SERVER.PING.VARZ", timeout=5)
-        assert json.loads(varz.data)["data"]["stalled_clients"] == 0, (
-            "the publisher was made to wait for the reader"
-        )
+        assert json.loads(varz.data)["data"]["stalled_clients"] == 0, "the publisher was made to wait for the reader"
         assert "Slow Consumer" in json.loads((await disconnects.next_msg(timeout=10)).data)["reason"]

@@ -30,9 +30,7 @@ async def test_permissions_of_its_own_signed_by_the_scoped_key_are_refused(
 async def test_the_scoped_key_opens_no_other_account(connect: Connect, deployment: Deployment) -> None:
     for account in ("CORE", "SYS"):
         user = KeyPair.generate("user")
-        await rejected(
-            connect, deployment.agent_jwt("alpha", user, account_public=deployment.public(account)), user
-        )
+        await rejected(connect, deployment.agent_jwt("alpha", user, account_public=deployment.public(account)), user)
 
 
 async def test_the_scoped_key_can_be_every_agent_at_once_but_not_more(
@@ -60,9 +58,7 @@ def test_a_jwt_without_permissions_by_a_plain_key_is_of_no_use(
         assert b"-ERR 'maximum subscriptions exceeded'" in connection.until_closed()
 
 
-async def test_only_an_accounts_signing_keys_issue_its_users(
-    connect: Connect, deployment: Deployment
-) -> None:
+async def test_only_an_accounts_signing_keys_issue_its_users(connect: Connect, deployment: Deployment) -> None:
     for issuer in (deployment.accounts["AGENTS"], deployment.signing["CORE"], KeyPair.generate("account")):
         user = KeyPair.generate("user")
         jwt = deployment.agent_jwt("alpha", user, issuer=issuer, permissions=Permissions((">",), (">",)))

@@ -5,8 +5,8 @@ An agent's tool code stays as it was apart from one call::
     async with Agent.nats("nats://127.0.0.1:4222", "support.creds") as agent:
         outcome = await agent.call("update_ticket", {"ticket_id": 7, "status": "closed"}, env="prod")
 
-``outcome.state`` is ``succeeded``, ``failed``, ``unknown``, ``denied``, ``expired`` or ``cancelled`` once the action has
-ended, and ``accepted``, ``held``, ``granted`` or ``executing`` while it has not. A denial is an outcome, not an
+``outcome.state`` is ``succeeded``, ``failed``, ``unknown``, ``denied``, ``expired`` or ``cancelled`` once the action
+has ended, and ``accepted``, ``held``, ``granted`` or ``executing`` while it has not. A denial is an outcome, not an
 exception; :class:`CountersignError` is raised when the request itself could not be taken.
 """
 

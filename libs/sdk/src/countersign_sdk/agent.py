@@ -62,8 +62,8 @@ class Agent:
         """Hand in an action; returns once it is accepted, and will then end whatever happens.
 
         ``on_behalf_of`` is whom the agent acts for (``person:…``, ``system:…``, ``agent:…``), several outermost first.
-        Submitting again with the same ``request_id`` is harmless. Raises :class:`CountersignError` if it is refused as a
-        request, :class:`Unavailable` if nobody accepts it within ``timeout_s`` seconds.
+        Submitting again with the same ``request_id`` is harmless. Raises :class:`CountersignError` if it is refused
+        as a request, :class:`Unavailable` if nobody accepts it within ``timeout_s`` seconds.
         """
         body = _body(tool, args, env, session_id, on_behalf_of, reason, request_id)
         return await self._transport.submit(body, timeout_s)

@@ -1,7 +1,7 @@
 """The one place where the ledger grows: what arrives from all streams goes into it batch by batch.
 
-While one batch is being committed the next one gathers; an idle appender writes at once. What cannot be written stays here,
-in order and unacknowledged, until it can: nothing is confirmed and nothing is lost meanwhile.
+While one batch is being committed the next one gathers; an idle appender writes at once. What cannot be written stays
+here, in order and unacknowledged, until it can: nothing is confirmed and nothing is lost meanwhile.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ class Appender:
         """Write what waits and what comes, until something prevents it: that is raised, and all that waits stays."""
         self.head, self.last_event = head, last_event
         self._measures.head.set(head.seq)
+        self._receipts.recorded((), head.seq)
         if not self._waiting:
             self.trouble = None
 
@@ -187,7 +188,7 @@ class Appender:
     async def _record_in_parts(
         self, connection: Connection, arrivals: Sequence[Arrival], refusal: asyncpg.PostgresError
     ) -> None:
-        """One of these is something that PostgreSQL cannot hold: find it, and record that instead of stopping for ever."""
+        """One of these PostgreSQL cannot hold: find it, and record that, instead of stopping for ever."""
         if len(arrivals) > 1:
             half = len(arrivals) // 2
             await self._record(connection, arrivals[:half], look_first=True)

@@ -1,7 +1,7 @@
 """What arrived from a stream, and whether audit believes it: pure, no I/O and no clock.
 
-An event is believed when a key entitled to its type signed exactly it, on the subject that its type has, under an id that
-is its own. Whether its body makes sense is the matter of whoever acts on it: audit records what was said.
+An event is believed when a key entitled to its type signed exactly it, on the subject that its type has, under an id
+that is its own. Whether its body makes sense is the matter of whoever acts on it: audit records what was said.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from countersign_contracts.ids import is_request_id
 from countersign_ledger.errors import UntrustedError
 from countersign_ledger.trust import TrustBundle
 
-#: A larger body is not put on record as it is: its line of an export would not fit into one message of the bus (1 MiB).
+#: A larger body is not recorded as it is: its line of an export would not fit into one message of the bus (1 MiB).
 MAX_BODY_BYTES = 640 * 1024
 #: Longer ids are nobody's of ours, and would not fit into the index.
 MAX_ID_CHARACTERS = 512
@@ -151,7 +151,7 @@ def _misplaced(envelope: Envelope, subject: str) -> Doubt | None:
     if len(envelope.id) > MAX_ID_CHARACTERS:
         return Doubt("malformed", f"its id has {len(envelope.id)} characters; at most {MAX_ID_CHARACTERS} count")
     if len(envelope.body) > MAX_BODY_BYTES:
-        return Doubt("too_large", f"its body has {len(envelope.body)} bytes; at most {MAX_BODY_BYTES} can be recorded")
+        return Doubt("too_large", f"its body has {len(envelope.body)} bytes; at most {MAX_BODY_BYTES} are recorded")
     return None
 
 

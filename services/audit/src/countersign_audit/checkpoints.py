@@ -59,6 +59,7 @@ class Checkpoints:
         """Another replica writes, and signs."""
         self._leading = False
         self._unannounced = None
+        self.trouble = None
 
     async def run(self) -> None:
         """Cover new entries soon after they came, for ever."""

@@ -1,7 +1,7 @@
 """The export, page by page: each fits into one message of the bus, and none needs the ones before in memory.
 
-The first page ends the export at a fresh checkpoint over the head, so that everything in it is covered by a signature. A
-replica that stands by signs nothing: its exports end at the last checkpoint there is.
+The first page ends the export at a fresh checkpoint over the head, so that everything in it is covered by a
+signature. A replica that stands by signs nothing: its exports end at the last checkpoint there is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Follows one stream without a gap: what its consumer did not bring, or not yet, is read from the stream by its sequence.
+"""Follows one stream without a gap: what its consumer did not bring, or not yet, is read by its sequence.
 
-A consumer brings most messages in order. But after a crash those that were in flight come again only when their time is up,
-behind newer ones. The ledger is to have every message in the stream's order, at once: so a gap is filled when it shows.
+A consumer brings most messages in order. But after a crash those that were in flight come again only when their time
+is up, behind newer ones. The ledger is to have every message in the stream's order, at once: so a gap is filled when
+it shows.
+
 Not here: what the messages say.
 """
 
@@ -54,7 +56,8 @@ class Bus(Protocol):
 class Followed:
     """One stream: ``last`` is the sequence up to which everything was passed on, in the incarnation ``epoch``.
 
-    ``epoch`` is the stream's creation in Unix seconds: wiped and made again, it counts from 1 anew, and has another one.
+    ``epoch`` is the stream's creation in Unix seconds: wiped and made again, it counts from 1 anew, and has another
+    one.
     """
 
     def __init__(self, spec: Consumer, bus: Bus, log: Any) -> None:

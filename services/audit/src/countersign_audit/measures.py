@@ -35,7 +35,7 @@ class Measures:
             "Time a receipt was waited for, until it was given or given up",
         )
         self.append_failures = metrics.counter(
-            "countersign_audit_append_failures", "Batches that could not be written; they are tried again"
+            "countersign_audit_append_failures", "Interruptions of writing; what waits is tried again"
         )
         self.head = metrics.gauge("countersign_audit_head", "Sequence of the last entry")
         self.leading = metrics.gauge("countersign_audit_leading", "1 while this replica writes the ledger")

@@ -1,7 +1,7 @@
 """Receipts: telling who asks, as soon as it is so, that events are on record.
 
-The executor starts nothing without one, so every action waits here. The appender tells of each commit; only what it did not
-tell of (recorded before this process, or by another replica) is looked up. Nothing is confirmed before it is committed.
+The executor starts nothing without one, so every action waits here. The appender tells of each commit; what it did
+not tell of (recorded before this process, or by another replica) is looked up. Nothing is confirmed uncommitted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .store import LedgerStore
 #: How many ids are remembered at least; at a thousand actions a second that is half a minute of grants.
 REMEMBERED = 32_768
 #: What the writer has not committed after this long may have been recorded before it started: it is looked up.
-LOOK_UP_AFTER_S = 0.02
+LOOK_UP_AFTER_S = 0.05
 #: Then seldom: the writer tells of what it records.
 LOOK_UP_AGAIN_S = 1.0
 #: A replica that stands by hears nothing, so it looks.

@@ -1,7 +1,7 @@
 """From arrivals to chained entries: what is recorded as it is, what is wrapped, what is there already. Pure.
 
-A message that comes from its own place again (the server never heard the ack) is on record, and nothing is added. The same
-event from another place (it was published again) is recorded as a repeat, another event under the same id as a conflict.
+A message that comes from its own place again (the server never heard the ack) is on record, and nothing is added. The
+same event from another place (it was published again) is recorded as a repeat, another one under its id as a conflict.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def seal_all(
 ) -> list[Sealed]:
     """Append to ``chain`` what is not on record yet, in the order of arrival.
 
-    ``known`` is what the ledger holds under :func:`ids_of` these arrivals, or nothing when none of them can be a repeat.
+    ``known`` is what the ledger holds under :func:`ids_of` these arrivals, or nothing where none can be a repeat.
     """
     press = _Press(chain, known, key, at)
     for arrival in arrivals:

@@ -1,10 +1,12 @@
 """Before audit writes: does the ledger in the database still end as the last checkpoints say?
 
-A database that was cut short, restored from an older copy or rewritten is refused with one line that names the sequence.
-Not here: the whole chain from its beginning; that is what an export and ``countersign audit verify`` are for.
+A database that was cut short, restored from an older copy or rewritten is refused with one line that names the
+sequence. Not here: the whole chain from its beginning; an export and ``countersign audit verify`` look at that.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from countersign_contracts.errors import CountersignError
 from countersign_ledger.checkpoint import Checkpoint
@@ -23,46 +25,52 @@ class NotSound(CountersignError):
     """The ledger in the database is not the one that was recorded."""
 
 
-async def check(
-    store: LedgerStore, trust: TrustBundle, outside: Checkpoint | None, outside_name: str
-) -> tuple[Head, Checkpoint | None]:
-    """Compare the ledger's end with the last checkpoint of the table and the last one ``outside``.
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Something that shows that there was an entry ``seq`` with this ``hash``. ``name`` says for people what it is."""
 
-    Returns the head and the later of the two checkpoints. Raises :class:`NotSound`.
+    name: str
+    seq: int
+    hash: bytes
+
+
+async def check(
+    store: LedgerStore, trust: TrustBundle, outside: Checkpoint | None, outside_name: str, own: Head
+) -> tuple[Head, Checkpoint | None]:
+    """Compare the ledger's end with the last checkpoint of the table, the last one ``outside``, and one's ``own`` head.
+
+    ``own`` is what this process committed last (0: nothing yet). Returns the head and the later of the two checkpoints.
+    Raises :class:`NotSound`.
     """
     head = await store.head()
-    inside = await store.last_checkpoint()
-    proofs = [(outside_name, outside), ("the table of checkpoints", inside)]
+    proofs = [Proof("what this process committed itself", own.seq, own.hash)]
     latest: Checkpoint | None = None
-    for name, checkpoint in proofs:
-        if checkpoint is None:
-            continue
-        _require_genuine(checkpoint, trust, name)
-        at = await store.entries(checkpoint.seq, checkpoint.seq, rows=1, body_bytes=0)
-        if (fault := mismatch(checkpoint, at[0] if at else None, head.seq, name)) is not None:
+    for name, checkpoint in ((outside_name, outside), ("the table of checkpoints", await store.last_checkpoint())):
+        if checkpoint is not None:
+            _require_genuine(checkpoint, trust, name)
+            proofs.append(Proof(f"{name} (signed at {checkpoint.time})", checkpoint.seq, checkpoint.hash))
+            if latest is None or checkpoint.seq > latest.seq:
+                latest = checkpoint
+    for proof in proofs:
+        entries = await store.entries(proof.seq, proof.seq, rows=1, body_bytes=0) if proof.seq else []
+        if (fault := mismatch(proof, entries[0] if entries else None, head.seq)) is not None:
             raise NotSound(f"{fault} {_MEND}")
-        if latest is None or checkpoint.seq > latest.seq:
-            latest = checkpoint
     await _walk(store, head, latest)
     return head, latest
 
 
-def mismatch(checkpoint: Checkpoint, entry: Entry | None, head_seq: int, name: str) -> str | None:
-    """How the ledger contradicts a checkpoint: ``entry`` is what it holds at its sequence. None if it does not."""
-    if checkpoint.seq == 0:
+def mismatch(proof: Proof, entry: Entry | None, head_seq: int) -> str | None:
+    """How the ledger contradicts a proof: ``entry`` is what it holds at its sequence. None if it does not."""
+    if proof.seq == 0:
         return None
     if entry is None:
-        return (
-            f"the ledger was cut short: {name} proves an entry {checkpoint.seq} (signed at {checkpoint.time}), and the"
-            f" database ends with entry {head_seq}."
-            if head_seq < checkpoint.seq
-            else f"the ledger was changed: {name} proves an entry {checkpoint.seq}, and the database holds none."
-        )
-    if entry.hash != checkpoint.hash or _computed(entry) != entry.hash:
-        return (
-            f"the ledger was rewritten: entry {checkpoint.seq} in the database is not the one that {name} proves"
-            f" (signed at {checkpoint.time})."
-        )
+        if head_seq < proof.seq:
+            return (
+                f"the ledger was cut short: it ends with entry {head_seq}, and {proof.name} proves entry {proof.seq}."
+            )
+        return f"the ledger was changed: entry {proof.seq} is missing, and {proof.name} proves it."
+    if entry.hash != proof.hash or _computed(entry) != entry.hash:
+        return f"the ledger was rewritten: entry {proof.seq} is not the one that {proof.name} proves."
     return None
 
 

@@ -1,7 +1,7 @@
 """The entries that audit signs itself, for messages that cannot go on record as the event they say they are: pure.
 
-Every message of every stream has its entry, so that a gap in a stream's sequence always means that one is missing. A message
-that cannot be believed is wrapped whole (its body up to a limit); one that repeats an event is recorded as that.
+Every message of every stream has its entry, so that a gap in a stream's sequence always means that one is missing. A
+message that cannot be believed is wrapped whole (its body up to a limit); one that repeats an event is called that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who writes the ledger: of all replicas the one whose database session holds the lock. The others stand by.
 
-The lock decides who should write; that nobody else can, even when a lock was lost unnoticed, the insert itself makes sure
-(it names the head it continues). On any doubt the connection is given up, and everything is read anew.
+The lock decides who should write; that nobody else can, even when a lock was lost unnoticed, the insert itself makes
+sure (it names the head it continues). On any doubt the connection is given up, and everything is read anew.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Writer:
         self.leading = False
 
     async def start(self) -> None:
-        """Returns when this replica writes or stands by. Raises :class:`NotSound` for a ledger that was tampered with."""
+        """Returns when this replica writes or stands by. Raises :class:`NotSound` for a ledger tampered with."""
         self._file.prepare()
         self._settled = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run())
@@ -146,7 +146,8 @@ class Writer:
 
     async def _examine(self) -> tuple[Head, Checkpoint | None]:
         outside = await asyncio.to_thread(self._file.last)
-        return await check(self._store, self._trust, outside, f"the checkpoint file {self._file.path}")
+        name = f"the checkpoint file {self._file.path}"
+        return await check(self._store, self._trust, outside, name, self._appender.head)
 
     async def _withdraw(self, state: str) -> None:
         """Do not write: give back everything, and take nothing more."""

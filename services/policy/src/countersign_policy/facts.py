@@ -29,7 +29,7 @@ class Facts:
         async with self._slots:
             reply = await self._ask(command)
         if isinstance(reply, Reason):
-            return ()
+            return (reply,)
         return tuple(reason.model_copy(update={"code": "fact"}) for reason in reply.denials)
 
     async def _ask(self, command: LookUpFacts) -> FactsReply | Reason:

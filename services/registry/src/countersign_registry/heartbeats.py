@@ -50,9 +50,8 @@ class Heartbeats:
         return self._latest.get(agent_id)
 
     async def start(self) -> None:
-        """Listen; returns when the server knows."""
+        """Listen."""
         await self._connection.client.subscribe(subjects.agent("*", "heartbeat"), cb=self._hear)
-        await self._connection.client.flush()
 
     async def run(self) -> None:
         """Write what was heard, every few seconds, for ever."""

@@ -1,0 +1,77 @@
+"""Migrations on a real PostgreSQL: forward only, once, under a lock, and honest about what does not fit."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from countersign_chassis import Database
+from countersign_chassis.database import MigrationError
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "packages" / "some_service" / "migrations"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").write_text("")
+    (folder / "0001_initial.sql").write_text("CREATE TABLE thing (id int PRIMARY KEY);")
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    sys.modules.pop("some_service", None)
+    return folder
+
+
+async def opened(stack: Any) -> Database:
+    database = Database(stack.settings("policy")["postgres_dsn"], pool_max=4, name="policy")
+    await database.open()
+    return database
+
+
+async def test_each_migration_runs_once_even_if_replicas_start_together(stack: Any, package: Path) -> None:
+    database = await opened(stack)
+    ran = await asyncio.gather(*(database.migrate("some_service") for _ in range(4)))
+    assert sorted(ran) == [0, 0, 0, 1]
+    (package / "0002_more.sql").write_text("INSERT INTO thing VALUES (1);")
+    assert await database.migrate("some_service") == 1
+    assert await database.pool.fetchval("SELECT count(*) FROM thing") == 1
+    await database.close()
+
+
+async def test_a_downgrade_is_refused_with_a_clear_line(stack: Any, package: Path) -> None:
+    database = await opened(stack)
+    (package / "0002_more.sql").write_text("SELECT 1;")
+    await database.migrate("some_service")
+    (package / "0002_more.sql").unlink()
+    with pytest.raises(MigrationError, match="newer Countersign"):
+        await database.migrate("some_service")
+    await database.close()
+
+
+async def test_a_changed_migration_is_refused(stack: Any, package: Path) -> None:
+    database = await opened(stack)
+    await database.migrate("some_service")
+    (package / "0001_initial.sql").write_text("CREATE TABLE other (id int);")
+    with pytest.raises(MigrationError, match="changed after it ran"):
+        await database.migrate("some_service")
+    await database.close()
+
+
+async def test_a_failing_migration_leaves_nothing_behind(stack: Any, package: Path) -> None:
+    database = await opened(stack)
+    (package / "0002_wrong.sql").write_text("CREATE TABLE half (id int); SELECT no_such_function();")
+    with pytest.raises(Exception, match="no_such_function"):
+        await database.migrate("some_service")
+    assert await database.pool.fetchval("SELECT to_regclass('thing')") is None
+    await database.close()
+
+
+async def test_a_service_enters_no_other_schema(stack: Any) -> None:
+    database = await opened(stack)
+    with pytest.raises(Exception, match="permission denied"):
+        await database.pool.execute("CREATE TABLE gateway.mine (id int)")
+    with pytest.raises(Exception, match="permission denied"):
+        await database.pool.execute("CREATE TABLE public.mine (id int)")
+    await database.close()

@@ -1,0 +1,99 @@
+"""The SDK against the running product, over both ways; and where nobody or somebody else answers."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from countersign_contracts.actions import ActionRef, ActionResult
+from countersign_contracts.ids import new_id
+from countersign_contracts.model import now
+from countersign_ledger import SigningKey, TrustBundle, TrustedKey
+from countersign_sdk import Agent, CountersignError, Unavailable
+from countersign_sdk.over_nats import agent_in
+
+
+@pytest.mark.parametrize("over", ["nats", "http"])
+async def test_submit_wait_get_cancel_and_heartbeat(world: Any, over: str) -> None:
+    async with world.agent(over=over) as agent:
+        accepted = await agent.submit("read_thing", {"thing_id": 1}, env="dev", session_id="s")
+        outcome = await agent.wait(accepted.request_id, 10)
+        assert outcome.state == "succeeded" and outcome.result == {"ok": True}
+        held = await agent.call("write_thing", {"thing_id": 1, "status": "x"}, env="prod", wait_s=0.5)
+        assert held.state in ("accepted", "held")
+        assert (await agent.cancel(held.request_id, "not needed")).state == "cancelled"
+        assert (await agent.get(held.request_id)).state == "cancelled"
+        denied = await agent.call("no_such_tool", {}, env="dev")
+        assert denied.state == "denied" and denied.reasons[0].code == "unknown_tool"
+        with pytest.raises(CountersignError) as refused:
+            await agent.call("read_thing", {"thing_id": 1}, env="not an env")
+        assert refused.value.code == "invalid"
+        with pytest.raises(CountersignError) as missing:
+            await agent.get(new_id())
+        assert missing.value.code == "not_found"
+        await agent.heartbeat(load=0.5, version="1.2.3")
+    async with asyncio.timeout(10):
+        while not (view := await world.ok("GET", "/api/v1/agents/worker-1")).get("last_seen"):
+            await asyncio.sleep(0.05)
+    assert view["heartbeat"]["version"] == "1.2.3"
+
+
+async def test_an_answer_that_the_gateway_did_not_sign_is_ignored(world: Any) -> None:
+    """Whoever can publish on the results subject still cannot speak for the gateway."""
+    async with world.agent() as agent:
+        held = await agent.call("write_thing", {"thing_id": 1, "status": "x"}, env="prod", wait_s=0.2)
+        waiting = asyncio.create_task(agent.wait(held.request_id, 3))
+        await asyncio.sleep(0)
+        forger = await world.stack.client("gateway-agents")
+        ref = ActionRef(
+            request_id=held.request_id,
+            agent_id="worker-1",
+            env="prod",
+            tool="write_thing",
+            tool_version=1,
+            digest=held.digest,
+        )
+        lie = ActionResult.of(ref, "succeeded", now(), decision="allow")
+        for _ in range(5):
+            await forger.publish(f"agents.worker-1.results.{held.request_id}", lie.to_bytes())
+            await forger.flush()
+        with pytest.raises(TimeoutError):
+            await waiting
+
+
+async def test_nobody_there_is_said_in_one_line(tmp_path: Path) -> None:
+    creds = tmp_path / "a.creds"
+    creds.write_text("not credentials")
+    with pytest.raises(CountersignError, match="not a NATS credentials file"):
+        agent_in(creds)
+    with pytest.raises(CountersignError, match="cannot read"):
+        agent_in(tmp_path / "none.creds")
+    async with Agent.http("http://127.0.0.1:9", "csa_x") as agent:
+        with pytest.raises(Unavailable, match="does not answer"):
+            await agent.submit("t", {}, env="dev", timeout_s=1)
+
+
+async def test_the_trust_decides_whose_answers_count(world: Any) -> None:
+    stranger = SigningKey.generate("gateway")
+    key = TrustedKey(stranger.kid, "gateway", stranger.public_bytes, frozenset({"countersign.result.v1"}))
+    trust = TrustBundle("elsewhere", {stranger.kid: key})
+    async with Agent.nats(world.stack.nats_url, world.creds["worker-1"], trust=trust) as agent:
+        with pytest.raises(CountersignError, match="not signed by the gateway"):
+            await agent.call("read_thing", {"thing_id": 1}, env="dev")
+
+
+def test_a_body_has_only_what_was_said() -> None:
+    from countersign_sdk.agent import _body
+
+    body = _body("t", {"a": 1}, "dev", None, ["person:a", "agent:b"], None, "id")
+    assert orjson.loads(orjson.dumps(body)) == {
+        "request_id": "id",
+        "tool": "t",
+        "args": {"a": 1},
+        "env": "dev",
+        "on_behalf_of": ["person:a", "agent:b"],
+    }

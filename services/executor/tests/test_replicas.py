@@ -1,0 +1,185 @@
+"""Two executors on one database: a stop set through one holds for what the other has claimed already (promise 9)."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from countersign_chassis import Database
+from countersign_chassis.logs import logger
+from countersign_contracts.actions import Action, ActionGranted, ActionStarted
+from countersign_contracts.commands import LiftStop, SetStop
+from countersign_contracts.fleet import AgentRecord
+from countersign_contracts.model import now
+from countersign_executor.admission import Admitted, admit
+from countersign_executor.announcer import Announcer
+from countersign_executor.caller import Called, Caller, Withheld
+from countersign_executor.calling import Ended, Held, NotStarted, Performer
+from countersign_executor.control import Control
+from countersign_executor.control_store import ControlStore
+from countersign_executor.executions import Claim, Executions
+from countersign_executor.outcome import Attempt
+from countersign_executor.request import HttpRequest
+from countersign_executor.stops import Stops
+from countersign_ledger import SigningKey, TrustBundle
+
+LEASE_S = 0.3
+LOG = logger("test", "error")
+
+
+class Silence:
+    """An announcer without a bus."""
+
+    async def tell(self, bucket: str | None = None, *, within_s: float = 1.0) -> None:
+        pass
+
+
+class OneCall:
+    """A caller whose only try starts when the test says so, if the gate lets it."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.calls = 0
+
+    async def call(self, tool: Any, request: Any, headers: Any, gate: Callable[[], Any]) -> Called:
+        await self.go.wait()
+        try:
+            await gate()
+        except Withheld as withheld:
+            return Called([], withheld)
+        self.calls += 1
+        return Called([Attempt("not_sent")])
+
+
+class Replica:
+    """One executor's part in claiming, stopping and calling."""
+
+    def __init__(self, db: Database, owner: str) -> None:
+        self.executions = Executions(db, owner)
+        self.store = ControlStore(db)
+        self.stops = Stops()
+        self.control = Control(
+            self.store, self.executions, self.stops, cast(Announcer, Silence()), lease_s=LEASE_S, log=LOG
+        )
+        self.caller = OneCall()
+
+        async def announce(event: ActionStarted, traceparent: str | None) -> None:
+            pass
+
+        self.performer = Performer(
+            cast(Caller, self.caller),
+            self.executions,
+            self.store,
+            self.stops,
+            announce,
+            lease_s=LEASE_S,
+            started_after_s=60,
+            log=LOG,
+        )
+
+    async def claim(self, admitted: Admitted) -> Held:
+        looked_at = asyncio.get_running_loop().time()
+        action = admitted.action
+        claim = Claim(action.request_id, "exe_1", action.digest, action.tool, action.tool_version, admitted.scopes)
+        (claimed,) = await self.executions.claim([claim])
+        assert claimed.verdict == "claimed"
+        return Held(action.request_id, "exe_1", claimed.fence, looked_at, interrupted_before=False)
+
+    async def perform(self, admitted: Admitted, held: Held) -> Ended | NotStarted:
+        return await self.performer.perform(admitted, HttpRequest("GET", "http://h/", None), {}, held, None)
+
+
+@pytest.fixture
+def admitted(
+    record: Any,
+    trust: TrustBundle,
+    policy_key: SigningKey,
+    make_action: Callable[..., Action],
+    make_agent: Callable[..., AgentRecord],
+    make_grant: Callable[..., ActionGranted],
+) -> Admitted:
+    grant = make_grant(policy_key, make_action())
+    return admit(grant, tool=record, agent=make_agent(), trust=trust, at=now())
+
+
+def order(scope: str = "env:prod") -> SetStop:
+    return SetStop(scope=scope, reason="fire", by="ada")
+
+
+async def test_a_call_that_starts_after_the_acknowledgement_is_held_back(db: Database, admitted: Admitted) -> None:
+    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+    held = await one.claim(admitted)
+    performing = asyncio.create_task(one.perform(admitted, held))
+    await two.control.set_stop(order())
+    one.caller.go.set()
+    ended = await performing
+    assert isinstance(ended, Ended) and ended.state == "refused"
+    assert one.caller.calls == 0
+
+
+async def test_the_acknowledgement_waits_until_an_unaware_claim_can_start_no_more(
+    db: Database, admitted: Admitted
+) -> None:
+    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+    held = await one.claim(admitted)
+    setting = asyncio.create_task(two.control.set_stop(order()))
+    await asyncio.sleep(0.05)
+    one.caller.go.set()
+    await one.perform(admitted, held)
+    assert one.caller.calls == 1  # it did not know, and nobody was told yet that it may not
+    assert not setting.done()
+    await setting
+    assert asyncio.get_running_loop().time() - held.looked_at >= LEASE_S
+
+
+async def test_without_anothers_claim_the_acknowledgement_comes_at_once(db: Database, admitted: Admitted) -> None:
+    one = Replica(db, "own_1")
+    await one.claim(admitted)
+    began = asyncio.get_running_loop().time()
+    await one.control.set_stop(order())
+    assert asyncio.get_running_loop().time() - began < LEASE_S
+
+
+async def test_a_claim_that_waited_long_renews_itself_and_calls(db: Database, admitted: Admitted) -> None:
+    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+    held = await one.claim(admitted)
+    await asyncio.sleep(LEASE_S)
+    one.caller.go.set()
+    assert isinstance(await one.perform(admitted, held), Ended)
+    assert one.caller.calls == 1
+    # and whoever sets a stop now waits for the renewed claim
+    assert await two.executions.others_may_start_s(LEASE_S) > 0
+
+
+async def test_a_claim_that_waited_long_and_was_taken_over_calls_nothing(db: Database, admitted: Admitted) -> None:
+    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+    held = await one.claim(admitted)
+    async with two.executions.transaction() as connection:
+        await two.executions.take_over(connection, held.request_id, 2)
+    await asyncio.sleep(LEASE_S)
+    one.caller.go.set()
+    assert await one.perform(admitted, held) == NotStarted("the claim was taken over")
+    assert one.caller.calls == 0
+
+
+async def test_a_claim_that_cannot_look_at_the_stops_calls_nothing(db: Database, admitted: Admitted) -> None:
+    one = Replica(db, "own_1")
+    held = await one.claim(admitted)
+    await asyncio.sleep(LEASE_S)
+    one.caller.go.set()
+    await db.close()
+    ended = await one.perform(admitted, held)
+    assert isinstance(ended, NotStarted) and "cannot be read" in ended.reason
+    assert one.caller.calls == 0
+
+
+async def test_a_stop_lifted_through_one_is_soon_lifted_for_the_other(db: Database) -> None:
+    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+    stop = await one.control.set_stop(order())
+    await two.control.refresh()
+    assert two.stops.covering(["env:prod"]) == stop
+    await two.control.lift_stop(LiftStop(stop_id=stop.stop_id, by="bob"))
+    assert one.stops.covering(["env:prod"]) == stop
+    await one.control.refresh()
+    assert one.stops.covering(["env:prod"]) is None

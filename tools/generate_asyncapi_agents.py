@@ -1,0 +1,115 @@
+"""Account AGENTS in the AsyncAPI document: what an agent may say, and what it hears."""
+
+import generate_schemas as schemas
+from countersign_contracts import subjects, topology
+from generate_asyncapi_parts import Document, Json, address_parameters, schema_file, signed_headers
+from generate_flows import covers, subject_pattern
+
+#: Every verb an agent may publish: what is said there, and by which message. None: the body is the agent's own.
+_SAID: dict[str, tuple[str, str | None]] = {
+    "actions": (
+        "Asks for an action. The PubAck says that it is queued; `accepted`, then the outcome, follow on the results"
+        " subject. Repeat with the same request id until `accepted` is heard.",
+        schemas.SUBMISSION,
+    ),
+    "call": ("Asks for an action and waits for its outcome.", schemas.SUBMISSION),
+    "get": ("Asks what became of one of its own actions.", schemas.LOOKUP),
+    "cancel": ("Withdraws one of its own actions that is not granted yet.", schemas.LOOKUP),
+    "heartbeat": ("Says that it lives; kept as last seen.", schemas.HEARTBEAT),
+    "logs": ("Log records, kept for a short while.", None),
+    "metrics": ("Measurements, kept for a short while.", None),
+}
+_ASKED = ("call", "get", "cancel")
+#: Who takes what no stream keeps.
+_TAKEN_BY = {"call": "gateway", "get": "gateway", "cancel": "gateway", "heartbeat": "registry"}
+_TELEMETRY = "countersign.telemetry"
+
+
+def describe(document: Document) -> None:
+    """Add the account's channels, messages and operations. Raises LookupError for a verb that is not described."""
+    _messages(document)
+    for verb in subjects.AGENT_PUBLISHES:
+        _said(document, verb)
+    document.operation("gateway.sends.agents.heartbeat", "gateway", "send", "agents.heartbeat")
+    _heard(document)
+
+
+def _messages(document: Document) -> None:
+    document.message(
+        schemas.SUBMISSION,
+        title="Submission",
+        summary="An action that an agent asks for.",
+        headers={"type": "object", "properties": {"traceparent": {"type": "string"}}},
+        payload=schema_file(schemas.SUBMISSION),
+    )
+    document.message(
+        schemas.LOOKUP, title="Lookup", summary="Which action is meant.", payload=schema_file(schemas.LOOKUP)
+    )
+    document.message(
+        schemas.HEARTBEAT,
+        title="Heartbeat",
+        summary="How the agent is; the body may be empty.",
+        payload=schema_file(schemas.HEARTBEAT),
+    )
+    document.message(_TELEMETRY, title="Telemetry", summary="In the agent's own form; at most 256 KiB.", payload={})
+    document.message(
+        topology.RESULT_TYPE,
+        title="Result",
+        summary="What became of an action so far, or the problem that stood in its way. Signed by the gateway over"
+        " ce-subject = the agent's id: what is not, is not a result.",
+        headers=signed_headers(topology.RESULT_TYPE, ("gateway",)),
+        payload=schema_file(topology.RESULT_TYPE),
+    )
+
+
+def _said(document: Document, verb: str) -> None:
+    if verb not in _SAID:
+        raise LookupError(f"what does an agent say on `{verb}`? Say so in {__file__}")
+    meaning, message = _SAID[verb]
+    name, address = f"agents.{verb}", subjects.agent("{agent_id}", verb)
+    kept: Json = {}
+    takers = [_TAKEN_BY[verb]] if verb in _TAKEN_BY else []
+    for stream in topology.STREAMS:
+        if stream.account == "AGENTS" and any(covers(s, subject_pattern(address)) for s in stream.subjects):
+            consumers = [consumer for consumer in topology.CONSUMERS if consumer.stream == stream.name]
+            kept = {"x-stream": stream.name, "x-consumers": [consumer.name for consumer in consumers]}
+            takers += [consumer.service for consumer in consumers]
+    document.channel(
+        name,
+        server="agents",
+        address=address,
+        parameters=address_parameters(address),
+        messages=[message or _TELEMETRY],
+        description=meaning,
+        **kept,
+    )
+    reply = None
+    if verb in _ASKED:
+        document.inbox("agent", "agents", topology.RESULT_TYPE)
+        reply = ("agent", topology.RESULT_TYPE)
+    document.operation(f"agent.sends.{name}", "agent", "send", name, reply=reply)
+    for service in takers:
+        document.operation(f"{service}.receives.{name}", service, "receive", name, reply=reply)
+
+
+def _heard(document: Document) -> None:
+    results = subjects.results("{agent_id}", "{request_id}")
+    document.channel(
+        "agents.results",
+        server="agents",
+        address=results,
+        parameters=address_parameters(results),
+        messages=[topology.RESULT_TYPE],
+        description="Where an agent hears what becomes of an action that it queued, and of a call it did not wait for.",
+    )
+    document.operation("gateway.sends.agents.results", "gateway", "send", "agents.results")
+    document.operation("agent.receives.agents.results", "agent", "receive", "agents.results")
+    control = subjects.agent("{agent_id}", "control") + ".{order}"
+    document.channel(
+        "agents.control",
+        server="agents",
+        address=control,
+        parameters=address_parameters(control),
+        messages=[],
+        description="Kept free for orders of the registry to an agent; this version sends none.",
+    )
