@@ -123,6 +123,22 @@ async def test_one_poison_message_harms_no_other_and_ends_in_the_dead_letters(st
     await consuming.service.stop()
 
 
+async def test_an_outage_is_no_poison(stack: Any) -> None:
+    gateway = await stack.bus("gateway")
+    consuming = Consuming(stack)
+    consuming.fail[1] = ConnectionRefusedError("the database is away for long")
+    await start(consuming, max_tries=2)
+    await gateway.publish(requested(1))
+    await consuming.until(lambda: consuming.times(1) >= 4)
+    consuming.fail.clear()
+    count = consuming.times(1)
+    await consuming.until(lambda: consuming.times(1) > count)
+    client = await stack.client("bootstrap-core")
+    info = orjson.loads((await client.request("$JS.API.STREAM.INFO.DEADLETTER", b"", timeout=2)).data)
+    assert info["state"]["messages"] == 0
+    await consuming.service.stop()
+
+
 async def test_what_is_wrong_for_good_is_not_tried_again(stack: Any) -> None:
     gateway = await stack.bus("gateway")
     consuming = Consuming(stack)

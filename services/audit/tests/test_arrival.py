@@ -16,7 +16,7 @@ from countersign_audit.arrival import MAX_BODY_BYTES, Believed, Doubted, examine
 from countersign_contracts.approvals import ApprovalRequested
 from countersign_contracts.command import COMMANDS
 from countersign_contracts.control import Checkpointed, DeadLettered, Stop, StopSet
-from countersign_contracts.envelope import seal
+from countersign_contracts.envelope import seal, seal_event
 from countersign_contracts.event import Event
 from countersign_contracts.fleet import AgentStatusChanged, PersonChanged
 from countersign_ledger import SigningKey, TrustBundle, event_signing_bytes
@@ -71,6 +71,15 @@ def test_a_key_may_sign_only_what_its_service_emits(make: Any, keys: Any) -> Non
 def test_a_key_of_nobody_is_not_believed(make: Any, keys: Any) -> None:
     strangers = type(keys)()
     assert doubt(strangers.message(make.granted(), "policy"), keys.trust)[0] == "unverifiable"
+
+
+def test_a_service_cannot_speak_as_another(make: Any, keys: Any) -> None:
+    event, key = make.granted(), keys.keys["policy"]
+    envelope = replace(seal_event(event, time=AT, key=key), source="/countersign/gateway")
+    envelope = replace(envelope, signature=key.sign(envelope.signing_bytes()))
+    code, reason = doubt(keys.stored(envelope, event.nats_subject()), keys.trust)
+    assert code == "unverifiable"
+    assert "policy signed it" in reason
 
 
 def test_a_key_that_is_not_valid_any_more_is_not_believed(make: Any, keys: Any) -> None:

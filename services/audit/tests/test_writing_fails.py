@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+import pytest
+
+from countersign_audit.appender import StandingBy
 from countersign_chassis import Failpoints
 from countersign_harness.stack import Stack
 
@@ -105,6 +109,25 @@ async def test_a_row_that_postgresql_refuses_is_set_apart(stack: Stack, make: An
     assert "impossible value" in row["body"]
     assert ids[4] in row["body"]
     assert (await asking.verified()).findings == ()
+
+
+async def test_who_steps_down_gives_everything_back(stack: Stack, make: Any, asking: Any) -> None:
+    """What waits to be written is neither acknowledged nor kept."""
+    audit = await stack.service("audit")
+    appender = audit._consumers[0]._handler.func.__self__._appender
+    await asking.sql(_DISK_FULL)
+    await asking.sql("CREATE TRIGGER full_disk BEFORE INSERT ON entries EXECUTE FUNCTION full_disk()")
+    await (await asking.bus("policy")).publish(make.granted())
+    await until(lambda: appender.trouble is not None)
+    done = appender.submit([])
+    appender.step_down()
+    with pytest.raises(StandingBy):
+        await done
+    with pytest.raises(StandingBy):
+        appender.submit([])
+    client = (await asking.bus("audit")).connection.client
+    info = await client.request("$JS.API.CONSUMER.INFO.ACTIONS.audit-actions", b"")
+    assert orjson.loads(info.data)["ack_floor"]["stream_seq"] == 0
 
 
 async def test_events_stay_in_order_while_a_commit_takes_long(stack: Stack, make: Any, asking: Any) -> None:

@@ -20,6 +20,7 @@ from countersign_executor.control import Control
 from countersign_executor.control_store import ControlStore
 from countersign_executor.executions import Claim, Executions
 from countersign_executor.outcome import Attempt
+from countersign_executor.pulse import Pulse
 from countersign_executor.request import HttpRequest
 from countersign_executor.stops import Stops
 from countersign_ledger import SigningKey, TrustBundle
@@ -52,6 +53,10 @@ class OneCall:
         return Called([Attempt("not_sent")])
 
 
+async def nothing() -> None:
+    pass
+
+
 class Replica:
     """One executor's part in claiming, stopping and calling."""
 
@@ -62,6 +67,7 @@ class Replica:
         self.control = Control(
             self.store, self.executions, self.stops, cast(Announcer, Silence()), lease_s=LEASE_S, log=LOG
         )
+        self.pulse = Pulse(self.executions, self.store, self.stops, nothing, interval_s=60)
         self.caller = OneCall()
 
         async def announce(event: ActionStarted, traceparent: str | None) -> None:
@@ -70,7 +76,7 @@ class Replica:
         self.performer = Performer(
             cast(Caller, self.caller),
             self.executions,
-            self.store,
+            self.pulse,
             self.stops,
             announce,
             lease_s=LEASE_S,
@@ -78,13 +84,16 @@ class Replica:
             log=LOG,
         )
 
+    async def alive(self) -> "Replica":
+        await self.pulse.beat()
+        return self
+
     async def claim(self, admitted: Admitted) -> Held:
-        looked_at = asyncio.get_running_loop().time()
         action = admitted.action
         claim = Claim(action.request_id, "exe_1", action.digest, action.tool, action.tool_version, admitted.scopes)
         (claimed,) = await self.executions.claim([claim])
         assert claimed.verdict == "claimed"
-        return Held(action.request_id, "exe_1", claimed.fence, looked_at, interrupted_before=False)
+        return Held(action.request_id, "exe_1", claimed.fence, interrupted_before=False)
 
     async def perform(self, admitted: Admitted, held: Held) -> Ended | NotStarted:
         return await self.performer.perform(admitted, HttpRequest("GET", "http://h/", None), {}, held, None)
@@ -108,7 +117,7 @@ def order(scope: str = "env:prod") -> SetStop:
 
 
 async def test_a_call_that_starts_after_the_acknowledgement_is_held_back(db: Database, admitted: Admitted) -> None:
-    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+    one, two = await Replica(db, "own_1").alive(), await Replica(db, "own_2").alive()
     held = await one.claim(admitted)
     performing = asyncio.create_task(one.perform(admitted, held))
     await two.control.set_stop(order())
@@ -118,11 +127,12 @@ async def test_a_call_that_starts_after_the_acknowledgement_is_held_back(db: Dat
     assert one.caller.calls == 0
 
 
-async def test_the_acknowledgement_waits_until_an_unaware_claim_can_start_no_more(
+async def test_the_acknowledgement_waits_until_no_unaware_executor_can_start_a_call(
     db: Database, admitted: Admitted
 ) -> None:
-    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+    one, two = await Replica(db, "own_1").alive(), await Replica(db, "own_2").alive()
     held = await one.claim(admitted)
+    began = asyncio.get_running_loop().time()
     setting = asyncio.create_task(two.control.set_stop(order()))
     await asyncio.sleep(0.05)
     one.caller.go.set()
@@ -130,30 +140,46 @@ async def test_the_acknowledgement_waits_until_an_unaware_claim_can_start_no_mor
     assert one.caller.calls == 1  # it did not know, and nobody was told yet that it may not
     assert not setting.done()
     await setting
-    assert asyncio.get_running_loop().time() - held.looked_at >= LEASE_S
+    assert asyncio.get_running_loop().time() - began >= LEASE_S
 
 
-async def test_without_anothers_claim_the_acknowledgement_comes_at_once(db: Database, admitted: Admitted) -> None:
-    one = Replica(db, "own_1")
+async def test_an_executor_alone_acknowledges_at_once(db: Database, admitted: Admitted) -> None:
+    dead, one = await Replica(db, "own_0").alive(), await Replica(db, "own_1").alive()
+    await db.pool.execute("UPDATE owners SET seen_at = seen_at - interval '1 s' WHERE owner = 'own_0'")
     await one.claim(admitted)
     began = asyncio.get_running_loop().time()
     await one.control.set_stop(order())
     assert asyncio.get_running_loop().time() - began < LEASE_S
+    assert dead.stops.covering(["env:prod"]) is None
 
 
-async def test_a_claim_that_waited_long_renews_itself_and_calls(db: Database, admitted: Admitted) -> None:
-    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+async def test_an_executor_that_comes_back_from_the_dead_looks_before_it_calls(
+    db: Database, admitted: Admitted
+) -> None:
+    """It was silent, so nobody waited for it: the gate must not trust what it read before."""
+    one, two = await Replica(db, "own_1").alive(), await Replica(db, "own_2").alive()
+    held = await one.claim(admitted)
+    await asyncio.sleep(LEASE_S)
+    await db.pool.execute("UPDATE owners SET seen_at = seen_at - interval '1 h' WHERE owner = 'own_1'")
+    await two.control.set_stop(order())
+    one.caller.go.set()
+    ended = await one.perform(admitted, held)
+    assert isinstance(ended, Ended) and ended.state == "refused"
+    assert one.caller.calls == 0
+
+
+async def test_a_silent_executor_whose_claim_is_still_its_own_calls(db: Database, admitted: Admitted) -> None:
+    one = await Replica(db, "own_1").alive()
     held = await one.claim(admitted)
     await asyncio.sleep(LEASE_S)
     one.caller.go.set()
     assert isinstance(await one.perform(admitted, held), Ended)
     assert one.caller.calls == 1
-    # and whoever sets a stop now waits for the renewed claim
-    assert await two.executions.others_may_start_s(LEASE_S) > 0
+    assert one.pulse.age_s() < LEASE_S
 
 
-async def test_a_claim_that_waited_long_and_was_taken_over_calls_nothing(db: Database, admitted: Admitted) -> None:
-    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+async def test_a_silent_executor_whose_claim_was_taken_over_calls_nothing(db: Database, admitted: Admitted) -> None:
+    one, two = await Replica(db, "own_1").alive(), Replica(db, "own_2")
     held = await one.claim(admitted)
     async with two.executions.transaction() as connection:
         await two.executions.take_over(connection, held.request_id, 2)
@@ -163,8 +189,8 @@ async def test_a_claim_that_waited_long_and_was_taken_over_calls_nothing(db: Dat
     assert one.caller.calls == 0
 
 
-async def test_a_claim_that_cannot_look_at_the_stops_calls_nothing(db: Database, admitted: Admitted) -> None:
-    one = Replica(db, "own_1")
+async def test_an_executor_that_cannot_look_at_the_stops_calls_nothing(db: Database, admitted: Admitted) -> None:
+    one = await Replica(db, "own_1").alive()
     held = await one.claim(admitted)
     await asyncio.sleep(LEASE_S)
     one.caller.go.set()
@@ -174,12 +200,29 @@ async def test_a_claim_that_cannot_look_at_the_stops_calls_nothing(db: Database,
     assert one.caller.calls == 0
 
 
-async def test_a_stop_lifted_through_one_is_soon_lifted_for_the_other(db: Database) -> None:
-    one, two = Replica(db, "own_1"), Replica(db, "own_2")
+async def test_a_stop_set_or_lifted_through_one_is_soon_so_for_the_other(db: Database) -> None:
+    one, two = await Replica(db, "own_1").alive(), await Replica(db, "own_2").alive()
     stop = await one.control.set_stop(order())
-    await two.control.refresh()
+    await two.pulse.beat()
     assert two.stops.covering(["env:prod"]) == stop
     await two.control.lift_stop(LiftStop(stop_id=stop.stop_id, by="bob"))
     assert one.stops.covering(["env:prod"]) == stop
-    await one.control.refresh()
+    await one.pulse.beat()
     assert one.stops.covering(["env:prod"]) is None
+
+
+async def test_a_stop_that_is_set_while_the_stops_are_read_is_not_forgotten(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await Replica(db, "own_1").alive()
+    read = one.store.stops
+
+    async def read_then_stop(*, lifted: bool) -> Any:
+        stops = await read(lifted=lifted)
+        if not one.stops.generation:
+            await one.control.set_stop(order())
+        return stops
+
+    monkeypatch.setattr(one.store, "stops", read_then_stop)
+    await one.pulse.beat()
+    assert one.stops.covering(["env:prod"]) is not None

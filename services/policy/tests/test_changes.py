@@ -52,6 +52,7 @@ guardrails:
   - {kind: spend, name: a, tools: [list_tickets], field: status, limit: 1, window_s: 60, per: agent}
   - {kind: time_window, name: b, start: 09:00, end: 09:00, timezone: Mars/Base, limit: 3}
   - {kind: rate, name: b, tools: [nothing], limit: 1, window_s: 60, per: agent}
+  - {kind: time_window, name: d, days: [], start: 09:00, end: 17:00}
 """
     cedar = """\
 @id("x")
@@ -81,6 +82,7 @@ permit (principal, action, resource) when { 1 + };
     assert any(e[:2] == ("p.yaml", 10) and "same" in e[2] for e in found)
     assert any(e[:2] == ("p.yaml", 10) and e[2].startswith("`limit` means nothing") for e in found)
     assert ("p.yaml", 11, "a guardrail `b` stands above already", None) in found
+    assert any(e[:2] == ("p.yaml", 12) and "never open" in e[2] for e in found)
     assert ("p.yaml", 11, "tool `nothing` is unknown", tools) in found
     assert any(e[:2] == ("c.cedar", 4) and "amout" in e[2] for e in found)
     assert any(e[:2] == ("c.cedar", 6) and "lost" in e[2] and e[3] == tools for e in found)
@@ -173,3 +175,14 @@ async def test_the_set_survives_a_restart(rig: Rig) -> None:
     await rig.request(action)
     assert isinstance(await rig.ended(action), ActionGranted)
     assert await rig.fetch("SELECT count(*) FROM declaration_history") == 3
+
+
+async def test_a_change_too_large_for_the_ledger_is_told_by_digests(rig: Rig) -> None:
+    await rig.service()
+    await rig.apply([Document(path="long.cedar", text="// " + "a" * 400_000)])
+    await rig.apply([Document(path="long.cedar", text="// " + "b" * 400_000)])
+    first, second = await rig.all(PoliciesChanged, 2)
+    assert first.changes[0].after == {"text": "// " + "a" * 400_000}
+    assert second.changes[0].before is not None
+    assert list(second.changes[0].before) == ["sha256"]
+    assert second.changes[0].after != second.changes[0].before

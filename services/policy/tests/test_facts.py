@@ -124,3 +124,14 @@ async def test_what_waits_for_facts_is_given_back_at_stop(rig: Rig) -> None:
     double.answer.set()
     await rig.service()
     await rig.heard(f"{action.request_id}.held", timeout_s=5)
+
+
+async def test_what_was_decided_is_told_again_without_another_lookup(rig: Rig) -> None:
+    await rig.service()
+    await rig.apply()
+    double = await executor(rig)
+    action = email(2)
+    (held,) = await rig.hold(action)
+    await rig.request(action, attempt="again")
+    await rig.heard(held.event_id(), times=2)
+    assert len(double.asked) == 1

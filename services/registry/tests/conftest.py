@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -203,14 +204,27 @@ class Fleet:
         reply = await system.request(f"$SYS.REQ.ACCOUNT.{account}.INFO", b"", timeout=5)
         return str(orjson.loads(reply.data)["data"]["jwt"])
 
-    async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
-        """Rows of the registry's schema."""
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A connection of the superuser's to the registry's schema."""
         connection = await asyncpg.connect(self.stack.superuser_dsn())
         try:
             await connection.execute("SET search_path = registry")
-            return cast(list[asyncpg.Record], await connection.fetch(query, *args))
+            yield connection
         finally:
             await connection.close()
+
+    async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
+        """Rows of the registry's schema."""
+        async with self.connection() as connection:
+            return cast(list[asyncpg.Record], await connection.fetch(query, *args))
+
+    async def waiting(self, count: int) -> bool:
+        """Whether that many of the registry's connections wait for a lock."""
+        found = await self.sql(
+            "SELECT FROM pg_stat_activity WHERE usename = 'countersign_registry' AND wait_event_type = 'Lock'"
+        )
+        return len(found) == count
 
     async def until(self, holds: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
         """Wait until ``holds``."""

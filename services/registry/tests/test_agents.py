@@ -12,7 +12,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import AgentRegistered, AgentStatusChanged, CredentialsRevoked, Owner
 
 if TYPE_CHECKING:
-    from conftest import Fleet
+    from .conftest import Fleet
 
 pytestmark = pytest.mark.usefixtures("registry")
 

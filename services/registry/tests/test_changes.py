@@ -14,7 +14,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import AgentChanged, AgentRegistered
 
 if TYPE_CHECKING:
-    from conftest import Fleet
+    from .conftest import Fleet
 
 AGENT = """\
 kind: agent

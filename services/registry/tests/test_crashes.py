@@ -11,9 +11,10 @@ from countersign_chassis import Failpoints, Service
 from countersign_chassis.natsauth import read_claims
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError
+from countersign_registry.store import Lock
 
 if TYPE_CHECKING:
-    from conftest import Fleet
+    from .conftest import Fleet
 
 
 class Crash(Exception):
@@ -117,14 +118,38 @@ async def test_an_event_that_the_stream_refuses_holds_up_no_other(fleet: Fleet, 
     assert await pending(fleet) == 1
 
 
-async def test_records_never_go_back_while_changes_race(fleet: Fleet, registry: Service) -> None:
-    await fleet.register()
-    orders = [fleet.issue(kinds=("http",)) for _ in range(10)]
-    orders_of_status = [fleet.set_status("paused" if i % 2 else "active") for i in range(10)]
-    await asyncio.gather(*orders, *orders_of_status)
-    agent = (await fleet.get()).agent
-    assert await fleet.shown() == agent
-    assert len(agent.credentials) == 10
+async def test_a_record_that_is_being_shown_is_never_overtaken(fleet: Fleet) -> None:
+    """The older revision was read and is late: the newer one waits for it, and so is the last."""
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late() -> None:
+        reading.set()
+        await go_on.wait()
+
+    await fleet.run(Failpoints({"registry.after_read_before_show": late}))
+    registering = asyncio.create_task(fleet.register())
+    await reading.wait()
+    pausing = asyncio.create_task(fleet.set_status("paused"))
+
+    async def committed() -> bool:
+        return bool(await fleet.sql("SELECT FROM agent WHERE status = 'paused'"))
+
+    await fleet.until(committed)
+    await asyncio.wait([pausing], timeout=0.2)
+    go_on.set()
+    await registering
+    paused = await pausing
+    assert await fleet.shown() == paused.agent
+
+
+async def test_one_registry_at_a_time_shows_records(fleet: Fleet, registry: Service) -> None:
+    async with fleet.connection() as other:
+        await other.execute("SELECT pg_advisory_lock($1, $2)", 0x52454749, Lock.AGENTS)
+        registering = asyncio.create_task(fleet.register())
+        await fleet.until(lambda: fleet.waiting(1))
+        assert await fleet.shown() is None
+    registered = await registering
+    assert await fleet.shown() == registered.agent
 
 
 async def test_two_registries_share_the_work_and_agree(fleet: Fleet, registry: Service) -> None:

@@ -16,7 +16,7 @@ from countersign_contracts.fleet import CredentialsIssued, CredentialsRevoked
 from countersign_contracts.model import now
 
 if TYPE_CHECKING:
-    from conftest import Fleet
+    from .conftest import Fleet
 
 
 async def is_refused(fleet: Fleet, creds: str | None, agent_id: str = "alpha") -> bool:
@@ -129,17 +129,19 @@ async def test_an_agent_has_a_bounded_number_of_live_credentials(fleet: Fleet) -
     await fleet.issue(kinds=("http",), replace=True)
 
 
-async def test_no_credential_survives_a_revocation_that_races_with_its_issue(fleet: Fleet, registry: Service) -> None:
-    agents = [f"a-{i}" for i in range(10)]
-    for agent_id in agents:
-        await fleet.register(agent_id)
-    orders = [(fleet.issue(a), fleet.issue(a), fleet.set_status("revoked", a), fleet.issue(a)) for a in agents]
-    results = await asyncio.gather(*(order for each in orders for order in each), return_exceptions=True)
-    assert all(r.code == "conflict" for r in results if isinstance(r, CountersignError))
-    assert await fleet.sql("SELECT * FROM credential WHERE voided_at IS NULL") == []
-    for result in results:
-        if not isinstance(result, BaseException) and (creds := getattr(result, "nats_creds", None)):
-            assert await is_refused(fleet, creds, result.agent_id)
+async def test_a_revocation_voids_the_credentials_that_it_waited_for(fleet: Fleet, registry: Service) -> None:
+    """The order to revoke came while credentials were being issued: it sees them, though it began before they were."""
+    await fleet.register()
+    async with fleet.connection() as other, other.transaction():
+        await other.execute("SELECT FROM agent FOR UPDATE")
+        issuing = asyncio.create_task(fleet.issue())
+        await fleet.until(lambda: fleet.waiting(1))
+        revoking = asyncio.create_task(fleet.set_status("revoked"))
+        await fleet.until(lambda: fleet.waiting(2))
+    issued = await issuing
+    assert (await revoking).agent.credentials == ()
+    assert await fleet.sql("SELECT FROM credential WHERE voided_at IS NULL") == []
+    assert await is_refused(fleet, issued.nats_creds)
 
 
 async def test_a_revocation_that_is_not_confirmed_is_said_kept_and_retried(fleet: Fleet) -> None:

@@ -12,14 +12,15 @@ from countersign_contracts.commands import ListAgents
 from countersign_contracts.model import now
 
 if TYPE_CHECKING:
-    from conftest import Fleet
+    from .conftest import Fleet
 
 
 def count(registry: Service, name: str, **labels: str) -> float:
     return registry.metrics.registry.get_sample_value(f"countersign_heartbeats_{name}_total", labels) or 0
 
 
-async def test_an_agent_is_seen_at_once_and_after_a_restart(fleet: Fleet, registry: Service) -> None:
+async def test_an_agent_is_seen_at_once_and_after_a_restart(fleet: Fleet) -> None:
+    await fleet.run(heartbeat_flush_s=300)
     await fleet.register()
     assert (await fleet.get()).last_seen is None
     agent = await fleet.connect((await fleet.issue()).nats_creds)
@@ -33,6 +34,7 @@ async def test_an_agent_is_seen_at_once_and_after_a_restart(fleet: Fleet, regist
     page = await fleet.bus.ask(ListAgents())
     assert page.items == (view,)
 
+    assert await fleet.sql("SELECT FROM heartbeat") == []
     await fleet.run()
     assert await fleet.get() == view
 

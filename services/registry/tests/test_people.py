@@ -15,7 +15,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import PersonChanged
 
 if TYPE_CHECKING:
-    from conftest import Fleet
+    from .conftest import Fleet
 
 
 def sha256(token: str) -> str:

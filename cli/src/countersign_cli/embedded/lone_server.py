@@ -38,6 +38,7 @@ class LoneServer:
                 self._program.argv,
                 env=self._program.env,
                 preexec_fn=preexec,
+                cwd=self._log.parent,
                 start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

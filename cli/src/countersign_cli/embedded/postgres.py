@@ -18,7 +18,7 @@ from countersign_cli.embedded.errors import EmbeddedError
 from countersign_cli.embedded.leftover import end_leftover, runs_another_program
 from countersign_cli.embedded.lone_server import LoneServer
 from countersign_cli.embedded.postgres_socket import accepts_connections, socket_folder
-from countersign_cli.embedded.server_user import ServerUser, choose_server_user, give_to
+from countersign_cli.embedded.server_user import ServerUser, before_exec, choose_server_user, give_to
 from countersign_cli.embedded.specs import Program
 
 _SOCKET_PORT = 5432  # names the socket file when there is no TCP port
@@ -107,7 +107,7 @@ class EmbeddedPostgres:
         self._lone = LoneServer(self.program(), self.folder / "postgres.log")
         user, _ = self._prepare()
         self._initialise(user)
-        self._lone.start(user.enter)
+        self._lone.start(before_exec(user))
 
     def stop(self) -> None:
         """Stops the server that `start` started; returns when it has ended."""
@@ -183,10 +183,6 @@ class EmbeddedPostgres:
     def _initdb(self, user: ServerUser, fresh: Path, password: Path) -> None:
         tuning = [word for key, value in _TUNING.items() for word in ("--set", f"{key}={value}")]
 
-        def become() -> None:
-            os.chdir(self.folder)
-            user.enter()
-
         made = subprocess.run(
             [
                 *(postgres_binary("initdb"), "--pgdata", fresh),
@@ -196,7 +192,8 @@ class EmbeddedPostgres:
                 *tuning,
             ],
             env=_ENV,
-            preexec_fn=become,
+            cwd=self.folder,
+            preexec_fn=before_exec(user),
             capture_output=True,
             check=False,
         )

@@ -11,7 +11,7 @@ import pwd
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,11 @@ def choose_server_user(folder: Path, program: Path) -> ServerUser:
         f"PostgreSQL does not run as root, and no unprivileged account reaches both {program} and {folder}: "
         "run as an ordinary user, or put the installation and --data-dir where every user can pass through"
     )
+
+
+def before_exec(user: ServerUser) -> Callable[[], None] | None:
+    """What `subprocess` is to run in the child: nothing if nothing changes, because it forks more safely then."""
+    return None if isinstance(user, CallingUser) else user.enter
 
 
 def give_to(user: ServerUser, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The durable event path: one standing pull request, topped up at half, drained into batches.
 
 A batch that fails is tried again message by message, so that one poison message harms no other; a message that failed
-``max_tries`` times is dead-lettered with the reason. Acks are no fence: handlers must be idempotent.
+``max_tries`` times is dead-lettered with the reason (after far more if only what the service stands on was away). Acks are no fence: handlers must be idempotent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import nats.errors
 import orjson
 from nats.aio.client import Client
@@ -23,7 +24,7 @@ from prometheus_client import Counter, Histogram
 
 from countersign_contracts.control import DeadLettered
 from countersign_contracts.envelope import Envelope, open_event
-from countersign_contracts.errors import CountersignError, Malformed, Refused
+from countersign_contracts.errors import CountersignError, Malformed, Refused, Unavailable
 from countersign_contracts.model import now
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
@@ -35,6 +36,19 @@ from .metrics import SIZE_BUCKETS, Metrics
 
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
+
+#: Failures of what the service stands on. They are tried again for hours rather than seconds.
+_OUTAGES = (
+    Unavailable,
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+)
+_OUTAGE_FACTOR = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,8 +318,9 @@ class EventConsumer:
         reason = _line(error)
         if delivery.settled:
             return
-        # what is wrong with the message stays wrong; what is wrong around it may pass, so it is tried again
-        if isinstance(error, Malformed) or delivery.tries >= self._max_tries:
+        # what is wrong with the message stays wrong; what is wrong around it passes: an outage is no poison
+        tries = self._max_tries * (_OUTAGE_FACTOR if isinstance(error, _OUTAGES) else 1)
+        if isinstance(error, Malformed) or delivery.tries >= tries:
             await self._bury_or_nak(delivery, reason)
             return
         self._log.warning("handler failed; trying again", tries=delivery.tries, subject=delivery.subject, error=reason)

@@ -16,7 +16,7 @@ import pytest
 from countersign_chassis.natsauth import Permissions
 
 if TYPE_CHECKING:
-    from conftest import Connect, Connection, Deployment, Ingress
+    from .conftest import Connect, Connection, Deployment, Ingress
 
 OWN = ("actions", "call", "get", "cancel", "heartbeat", "logs", "metrics")
 REFUSED_HEADERS: dict[str, dict[str, str]] = {

@@ -25,7 +25,7 @@ from countersign_chassis.natsauth import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Connect, Connection, Deployment
+    from .conftest import Connect, Connection, Deployment
 
 
 def now() -> int:

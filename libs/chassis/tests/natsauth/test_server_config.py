@@ -23,7 +23,7 @@ from countersign_chassis.natsauth import (
 )
 
 if TYPE_CHECKING:
-    from conftest import Connect, Deployment, RawConnection
+    from .conftest import Connect, Deployment, RawConnection
 
 
 def test_the_server_starts_in_a_folder_with_any_name(new_deployment: Callable[[], Deployment], tmp_path: Path) -> None:

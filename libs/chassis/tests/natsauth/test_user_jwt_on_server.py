@@ -11,7 +11,7 @@ import pytest
 from countersign_chassis.natsauth import KeyPair, Permissions, claims, creds_file
 
 if TYPE_CHECKING:
-    from conftest import Connect, Deployment, RawConnection
+    from .conftest import Connect, Deployment, RawConnection
 
 
 async def rejected(connect: Connect, jwt: str, user: KeyPair) -> None:

@@ -7,7 +7,6 @@ fence). What this returns is what remains to be said and done with the message; 
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from countersign_chassis import Coalescer, Failpoints, Mirror
@@ -164,11 +163,10 @@ class Actions:
 
     async def _hold(self, claim: Claim, work: Work, ready: Ready) -> Held | Settlement:
         """Claim, and have audit's word; what audit does not confirm is given back unclaimed."""
-        looked_at = asyncio.get_running_loop().time()
         claimed = await self._claims.submit(claim)
         match claimed.verdict:
             case "claimed":
-                held = Held(claim.request_id, claimed.execution_id, claimed.fence, looked_at, interrupted_before=False)
+                held = Held(claim.request_id, claimed.execution_id, claimed.fence, interrupted_before=False)
             case "stopped":
                 stop = await self._control.stop(claimed.stop_id)
                 raise RefusedAction(stopped(stop)) if stop else refuse("stopped", "stopped", claimed.stop_id)
@@ -208,7 +206,6 @@ class Actions:
         self, claim: Claim, grant: ActionGranted, *, may_repeat: bool, refusal: RefusedAction | None
     ) -> Held | Settlement:
         """The action has a row already: answer it again, take it over, or end it."""
-        looked_at = asyncio.get_running_loop().time()
         async with self._executions.transaction() as connection:
             await self._control.lock_stops_out(connection)
             row = await self._executions.lock_row(connection, claim.request_id)
@@ -248,7 +245,7 @@ class Actions:
                     if resumed:
                         self._touched.add(claim.request_id)
                     await self._executions.take_over(connection, claim.request_id, fence)
-                    return Held(claim.request_id, execution_id, fence, looked_at, interrupted_before=resumed)
+                    return Held(claim.request_id, execution_id, fence, interrupted_before=resumed)
             body = event.to_bytes()
             state: State = "refused" if isinstance(event, ActionRefused) else "unknown"
             await self._executions.finish_in(
@@ -278,6 +275,8 @@ class Actions:
     def _count(self, tool: str, event: ActionExecuted | ActionRefused) -> None:
         if isinstance(event, ActionExecuted):
             self._measures.executions.labels(tool, event.execution.outcome).inc()
+            if event.execution.outcome == "unknown":
+                self._measures.unknown_open.inc()
         else:
             for reason in event.reasons:
                 self._measures.refusals.labels(reason.code).inc()

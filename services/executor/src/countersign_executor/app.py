@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_contracts.commands import (
     CommitCatalogue,
@@ -34,13 +32,12 @@ from .facts import Facts
 from .grants import Grants
 from .measures import Measures
 from .outcome import RetryRules
+from .pulse import Pulse
 from .queries import Queries
 from .secret_files import SecretFiles
 from .settings import Settings
 from .slots import Slots
 from .stops import Stops
-
-_SLOW_BEATS = 10
 
 
 def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service:
@@ -58,6 +55,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     executions = Executions(db, prefixed("own"))
     control_store, catalogue_store = ControlStore(db), CatalogueStore(db)
     stops = Stops()
+    pulse = Pulse(executions, control_store, stops, lambda: seldom(), interval_s=settings.heartbeat_s)
     slots = Slots(settings.max_concurrent_calls, settings.max_calls_per_host)
     measures.in_flight.set_function(lambda: slots.taken)
 
@@ -98,7 +96,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     performer = Performer(
         caller,
         executions,
-        control_store,
+        pulse,
         stops,
         bus.publish,
         lease_s=settings.stop_lease_s,
@@ -122,24 +120,16 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         log=log,
     )
     grants = Grants(actions, bus, service.key, failpoints, measures, grace_s=settings.shutdown_grace_s, log=log)
-    queries = Queries(executions, control_store, announcer, catalogue, facts)
+    queries = Queries(executions, control_store, announcer, catalogue, facts, measures)
 
     async def start() -> None:
         await connector.open()
-        await executions.show_life()
         await catalogue.load()
-        await control.refresh()
+        await pulse.beat()
 
-    async def heartbeat() -> None:
-        beat = 0
-        while True:
-            await executions.show_life()
-            await control.refresh()
-            if beat % _SLOW_BEATS == 0:
-                measures.unknown_open.set(await executions.unknown_open())
-                secrets.reread()
-            beat += 1
-            await asyncio.sleep(settings.heartbeat_s)
+    async def seldom() -> None:
+        measures.unknown_open.set(await executions.unknown_open())
+        secrets.reread()
 
     async def goodbye() -> None:
         try:
@@ -168,6 +158,6 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(LookUpFacts, queries.look_up_facts)
 
     service.consume("executor-actions", grants.granted, max_batch=128)
-    service.background(heartbeat, "heartbeat")
+    service.background(pulse.run, "pulse")
     service.background(announcer.run, "announcer")
     return service

@@ -1,9 +1,8 @@
 """The call under a claim: the gate before its first byte, word that it lasts, and the event of how it ended.
 
-The gate is where promise 9 becomes exact. A claim read the stops when it was committed; a call that starts
-within the lease from then needs no second look at the rows, one that starts later renews its claim. The copy
-of the stops in this process is read last, synchronously: after an acknowledged stop nothing in its scope
-passes.
+The gate is where promise 9 becomes exact. No call starts on a pulse older than the lease, so a stop that was set
+through another executor is known; and this process's copy of the stops is read last, synchronously, so that after a
+stop was acknowledged here nothing in its scope passes, also what was claimed before it.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from countersign_contracts.model import now
 
 from .admission import Admitted, RefusedAction, refusal_event
 from .caller import Called, Caller, Withheld
-from .control_store import ControlStore
 from .databases import AWAY
 from .executions import Executions
 from .outcome import conclude
+from .pulse import Pulse
 from .recovery import State
 from .request import HttpRequest
 from .stops import Stops, stopped
@@ -32,14 +31,13 @@ from .stops import Stops, stopped
 Publish = Callable[[ActionStarted], Awaitable[None]]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Held:
-    """A claim. ``looked_at``: when the stops were last read for it, by this loop's clock."""
+    """A claim. ``interrupted_before``: an earlier one was interrupted, and may have called."""
 
     request_id: str
     execution_id: str
     fence: int
-    looked_at: float
     interrupted_before: bool
 
 
@@ -67,13 +65,13 @@ class Stopped(Withheld):
 
 
 class Performer:
-    """Calls under claims. ``lease_s`` as in :mod:`.control`; ``announce`` publishes that a call lasts."""
+    """Calls under claims. ``lease_s``: how old a pulse a call may start on; ``announce`` says that a call lasts."""
 
     def __init__(
         self,
         caller: Caller,
         executions: Executions,
-        control: ControlStore,
+        pulse: Pulse,
         stops: Stops,
         announce: Callable[[ActionStarted, str | None], Awaitable[None]],
         *,
@@ -83,7 +81,7 @@ class Performer:
     ) -> None:
         self._caller = caller
         self._executions = executions
-        self._control = control
+        self._pulse = pulse
         self._stops = stops
         self._announce = announce
         self._lease_s = lease_s
@@ -102,8 +100,8 @@ class Performer:
         word = _Word(self._announce, admitted, held, traceparent, self._started_after_s, self._log)
 
         async def gate() -> None:
-            if asyncio.get_running_loop().time() - held.looked_at >= self._lease_s:
-                await self._look_again(admitted, held)
+            if self._pulse.age_s() >= self._lease_s:
+                await self._revive(held)
             if (stop := self._stops.covering(admitted.scopes)) is not None:
                 raise Stopped(stop)
             word.call_starts()
@@ -133,18 +131,15 @@ class Performer:
         )
         return Ended(execution.outcome, ActionExecuted(action=admitted.action.ref(), execution=execution))
 
-    async def _look_again(self, admitted: Admitted, held: Held) -> None:
-        looked_at = asyncio.get_running_loop().time()
+    async def _revive(self, held: Held) -> None:
+        """After a silence: others may have set stops, or have taken this process for dead and its claims over."""
         try:
-            async with self._executions.transaction() as connection:
-                await self._control.lock_stops_out(connection)
-                if (stop := await self._control.covering(connection, admitted.scopes)) is not None:
-                    raise Stopped(stop)
-                if not await self._executions.renew(connection, held.request_id, held.fence):
-                    raise Withheld("the claim was taken over")
+            await self._pulse.beat()
+            still_held = await self._executions.still_held(held.request_id, held.fence)
         except AWAY as error:
             raise Withheld(f"the stops cannot be read: {error}") from None
-        held.looked_at = looked_at
+        if not still_held:
+            raise Withheld("the claim was taken over")
 
 
 class _Word:

@@ -30,7 +30,7 @@ _LEASE_MARGIN_S = 0.05
 
 
 class Control:
-    """``lease_s``: how long a claim may start its call without looking at the stops again."""
+    """``lease_s``: how old an executor's reading of the stops may be when a call starts."""
 
     def __init__(
         self,
@@ -68,8 +68,8 @@ class Control:
         # acknowledged
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        if wait_s := await self._executions.others_may_start_s(self._lease_s):
-            await asyncio.sleep(wait_s + _LEASE_MARGIN_S)
+        if await self._executions.others_live(self._lease_s + _LEASE_MARGIN_S):
+            await asyncio.sleep(self._lease_s + _LEASE_MARGIN_S)
         self._log.warning("stop set", stop=stop.stop_id, scope=stop.scope, by=stop.set_by)
         await self._announcer.tell("stops")
         return stop
@@ -98,12 +98,3 @@ class Control:
         Lifted ones too, so that readers learn of it.
         """
         return {stop.stop_id: stop for stop in await self._store.stops(lifted=True)}
-
-    async def refresh(self) -> None:
-        """Bring this process's copy up to the rows: another executor may have set or lifted some."""
-        generation = self._stops.generation
-        self._stops.replace(await self._store.stops(lifted=False), generation)
-
-    async def by_id(self, stop_id: str) -> Stop | None:
-        """The stop of that id."""
-        return await self._store.stop(stop_id)

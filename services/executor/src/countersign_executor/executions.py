@@ -48,11 +48,7 @@ RETURNING e.request_id
 
 _ROW = "SELECT * FROM executions WHERE request_id = $1"
 
-# A claim that did not call soon after its commit must look at the stops again.
-_RENEW = """
-UPDATE executions SET claimed_at = clock_timestamp()
- WHERE request_id = $1 AND fence = $2 AND state = 'started' RETURNING request_id
-"""
+_HELD = "SELECT EXISTS (SELECT FROM executions WHERE request_id = $1 AND fence = $2 AND state = 'started')"
 
 _TAKE_OVER = """
 UPDATE executions SET fence = $2, owner = $3, claimed_at = clock_timestamp() WHERE request_id = $1
@@ -60,12 +56,10 @@ UPDATE executions SET fence = $2, owner = $3, claimed_at = clock_timestamp() WHE
 
 _RECONCILE = "UPDATE executions SET reconciled = $2, reconciled_event = $3 WHERE request_id = $1"
 
-# How long the youngest claim of another executor may still start a call that does not know of a stop set
-# just now.
-_OTHERS_MAY_START_S = """
-SELECT extract(epoch FROM max(claimed_at) + make_interval(secs => $2) - clock_timestamp())::float8
-  FROM executions
- WHERE state = 'started' AND owner <> $1 AND claimed_at > clock_timestamp() - make_interval(secs => $2)
+_OTHERS_LIVE = """
+SELECT EXISTS (
+    SELECT FROM owners WHERE owner <> $1 AND seen_at > clock_timestamp() - make_interval(secs => $2)
+)
 """
 
 _UNKNOWN_OPEN = "SELECT count(*) FROM executions WHERE state = 'unknown' AND reconciled IS NULL"
@@ -196,20 +190,19 @@ class Executions:
         """Claim an interrupted execution under the next fence."""
         await connection.execute(_TAKE_OVER, request_id, fence, self.owner)
 
-    async def renew(self, connection: Connection, request_id: str, fence: int) -> bool:
-        """Keep a claim that has not called yet; False if it was lost."""
-        return await connection.fetchval(_RENEW, request_id, fence) is not None
+    async def still_held(self, request_id: str, fence: int) -> bool:
+        """Whether nobody took the claim over."""
+        async with self._db.connection() as connection:
+            return bool(await connection.fetchval(_HELD, request_id, fence))
 
     async def reconcile(self, connection: Connection, request_id: str, outcome: str, event: bytes) -> None:
         """Write what was found out."""
         await connection.execute(_RECONCILE, request_id, outcome, event)
 
-    async def others_may_start_s(self, lease_s: float) -> float:
-        """Seconds until no claim that another executor made before now can still begin its call unaware of a
-        stop.
-        """
+    async def others_live(self, within_s: float) -> bool:
+        """Whether any other executor showed signs of life within these seconds."""
         async with self._db.connection() as connection:
-            return max(0.0, await connection.fetchval(_OTHERS_MAY_START_S, self.owner, lease_s) or 0.0)
+            return bool(await connection.fetchval(_OTHERS_LIVE, self.owner, within_s))
 
     async def unknown_open(self) -> int:
         """How many outcomes are unknown and not reconciled."""

@@ -20,6 +20,7 @@ from .catalogue import ToolCatalogue
 from .control_store import ControlStore
 from .executions import Executions
 from .facts import Facts
+from .measures import Measures
 from .recovery import ExecutionRow
 
 
@@ -33,12 +34,14 @@ class Queries:
         announcer: Announcer,
         catalogue: ToolCatalogue,
         facts: Facts,
+        measures: Measures,
     ) -> None:
         self._executions = executions
         self._control = control
         self._announcer = announcer
         self._catalogue = catalogue
         self._facts = facts
+        self._measures = measures
 
     async def get_execution(self, command: GetExecution) -> ExecutionView:
         """The execution as its row has it; raises `not_found`."""
@@ -73,6 +76,7 @@ class Queries:
                 )
                 await self._executions.reconcile(connection, row.request_id, command.outcome, event.to_bytes())
                 await self._control.announce(connection, event)
+        self._measures.unknown_open.set(await self._executions.unknown_open())
         await self._announcer.tell()
         return await self.get_execution(GetExecution(request_id=command.request_id))
 

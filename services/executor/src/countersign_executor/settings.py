@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from countersign_chassis import ServiceSettings
 
@@ -32,12 +32,18 @@ class Settings(ServiceSettings):
     retry_budget_s: float = Field(default=60.0, gt=0, description="no new try begins after so long")
     started_after_s: float = Field(default=0.5, gt=0, description="calls that last longer are announced as started")
     stop_lease_s: float = Field(
-        default=1.0,
-        gt=0,
-        description="how long a claim may wait for its call before it reads the stops again",
+        default=1.0, gt=0, description="how old a reading of the stops may be when a call starts; below owner_timeout_s"
     )
     owner_timeout_s: float = Field(
         default=5.0, gt=0, description="an executor not heard of for so long has lost its claims"
     )
-    heartbeat_s: float = Field(default=1.0, gt=0, description="how often it shows that it lives and rereads the stops")
+    heartbeat_s: float = Field(
+        default=0.25, gt=0, description="how often an executor shows that it lives and reads the stops"
+    )
     rebuild_interval_s: float = Field(default=60.0, gt=0, description="how often tools and stops are projected anew")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Settings:
+        if not self.heartbeat_s < self.stop_lease_s < self.owner_timeout_s:
+            raise ValueError("heartbeat_s must be below stop_lease_s, and that below owner_timeout_s")
+        return self

@@ -29,10 +29,12 @@ class Stops:
         self._stops.pop(stop_id, None)
         self.generation += 1
 
-    def replace(self, stops: Iterable[Stop], generation: int) -> None:
-        """What the rows said; ignored if something changed here since the reading began at ``generation``."""
-        if generation == self.generation:
-            self._stops = {stop.stop_id: stop for stop in stops}
+    def replace(self, stops: Iterable[Stop], generation: int) -> bool:
+        """What the rows said; not taken if something changed here since the reading began at ``generation``."""
+        if generation != self.generation:
+            return False
+        self._stops = {stop.stop_id: stop for stop in stops}
+        return True
 
     def covering(self, scopes: Sequence[str]) -> Stop | None:
         """A stop over any of ``scopes``."""

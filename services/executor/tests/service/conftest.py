@@ -218,7 +218,12 @@ async def world(
 ) -> AsyncIterator[World]:
     made = World(stack, downstream, make_action, make_agent, make_grant, make_tool)
     # short, so that no test waits long for another executor's death or backoff
-    made.settings = {"owner_timeout_s": 0.6, "heartbeat_s": 0.1, "retry_first_pause_s": 0.01}
+    made.settings = {
+        "owner_timeout_s": 0.6,
+        "stop_lease_s": 0.4,
+        "heartbeat_s": 0.1,
+        "retry_first_pause_s": 0.01,
+    }
     await made.open()
     yield made
     await made.close()

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 
+import orjson
+
 from countersign_chassis import Bus
 from countersign_contracts.commands import ChangePlan, CommitPolicies, PreparePolicies
 from countersign_contracts.control import DeclaredChange, PoliciesChanged
@@ -18,8 +20,8 @@ from .declarations import Change, Declarations, Loaded
 from .known import Known
 from .plan import Plan, plan_change
 
-#: An event must fit into a message of 1 MiB with its headers; beyond this, texts are replaced by their digests.
-_MOST_EVENT_BYTES = 900_000
+#: The ledger records events of up to 640 KiB as they are; beyond this, digests stand for what changed.
+_MOST_EVENT_BYTES = 600_000
 
 
 class Changes:
@@ -103,7 +105,7 @@ def _stale(base: str, present: str) -> CountersignError:
 
 
 def _fitting(changes: Sequence[DeclaredChange]) -> tuple[DeclaredChange, ...]:
-    """The changes without those that change nothing, and with digests for texts if the event would be too large."""
+    """The changes without those that change nothing, and with digests if the event would be too large."""
     real = tuple(change for change in changes if change.action != "unchanged")
     if sum(len(change.to_bytes()) for change in real) <= _MOST_EVENT_BYTES:
         return real
@@ -114,6 +116,6 @@ def _fitting(changes: Sequence[DeclaredChange]) -> tuple[DeclaredChange, ...]:
 
 
 def _digests(shown: dict[str, object] | None) -> dict[str, object] | None:
-    if shown is None or not isinstance(text := shown.get("text"), str):
-        return shown
-    return {"sha256": hashlib.sha256(text.encode()).hexdigest()}
+    if shown is None:
+        return None
+    return {"sha256": hashlib.sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).hexdigest()}

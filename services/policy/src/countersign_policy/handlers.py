@@ -59,8 +59,12 @@ class Handlers:
             return
         decided = await self._decider.decide([Job(d.event.action) for d in requested.values()])
         await self._publish(decided, requested)
-        for id in decided.needing_facts:
-            self._later(requested[id], self._with_facts)
+        if decided.needing_facts:
+            # what was decided before needs no lookup to be told again
+            known = await self._decisions.find(decided.needing_facts)
+            await self._publish(Decided(known, frozenset(known)), requested)
+            for id in decided.needing_facts - known.keys():
+                self._later(requested[id], self._with_facts)
 
     async def approvals(self, batch: list[Delivery]) -> None:
         """``approvals.resolved``: grant or deny what was held."""

@@ -50,6 +50,8 @@ def _guardrail(
         message = f"`{name}` means nothing to a guardrail of kind {guardrail.kind}"
         yield parsed.error((*at, name), message, ", ".join(meant))
     if guardrail.kind == "time_window":
+        if guardrail.days == ():
+            yield parsed.error((*at, "days"), "`days` is empty: the window would never open", "at least one day")
         if not _is_zone(guardrail.timezone):
             message = f"time zone `{guardrail.timezone}` is unknown"
             yield parsed.error((*at, "timezone"), message, "an IANA name such as Europe/Berlin")

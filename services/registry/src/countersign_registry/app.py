@@ -66,6 +66,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         service.projector(AGENTS),
         core,
         settings.projection_check_s,
+        failpoints,
         log,
     )
     people_shown = Projection(
@@ -77,6 +78,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         service.projector(PEOPLE),
         core,
         settings.projection_check_s,
+        failpoints,
         log,
     )
     revocations = Revocations(

@@ -39,6 +39,7 @@ class PeopleStore:
 
     async def lock(self, connection: Connection, name: str) -> PersonRecord | None:
         """That person, if there is one; nobody else changes them until the transaction ends."""
+        await connection.execute(_LOCK, _NAMES, name)
         row = await connection.fetchrow(_FIND, name)
         return None if row is None else _record(row)
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import nats.errors
 from nats.js.api import StreamInfo
 
-from countersign_chassis import Coalescer, Connection, Projector
+from countersign_chassis import Coalescer, Connection, Failpoints, Projector
 from countersign_chassis.connection import NatsConnection
 from countersign_contracts.errors import Unavailable
 from countersign_contracts.model import Frozen
@@ -63,6 +63,7 @@ class Projection:
         projector: Projector,
         connection: NatsConnection,
         check_s: float,
+        failpoints: Failpoints,
         log: Any,
     ) -> None:
         self._bucket = bucket
@@ -73,6 +74,7 @@ class Projection:
         self._projector = projector
         self._connection = connection
         self._check_s = check_s
+        self._failpoints = failpoints
         self._log = log.bind(bucket=bucket.name)
         self._shows: Coalescer[str, None] = Coalescer(self._show, max_batch=_PAGE)
         self._behind: set[str] = set()
@@ -135,6 +137,7 @@ class Projection:
                 raise Unavailable("nats-server does not answer")
             async with self._store.alone(self._lock) as connection:
                 records = await self._rows.some(connection, sorted(set(names)))
+                await self._failpoints.hit("registry.after_read_before_show")
                 await self._projector.rebuild({self._key(name): record for name, record in records.items()})
         except BaseException:
             self._behind.update(names)

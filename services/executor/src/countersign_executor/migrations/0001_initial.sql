@@ -67,11 +67,11 @@ CREATE TABLE executions (
     reconciled_event bytea,
     CHECK ((event IS NULL) = (state IN ('authorised', 'started')))
 );
--- For the few that are open: claims that may not have called yet, and outcomes that nobody knows.
-CREATE INDEX executions_open ON executions (state, claimed_at) WHERE state IN ('started', 'unknown');
+-- The few outcomes that nobody knows.
+CREATE INDEX executions_unknown ON executions (finished_at) WHERE state = 'unknown' AND reconciled IS NULL;
 
 -- Claims a batch in one round trip: stop rows and the tool's version are read in the transaction that commits the claim.
--- The lock lets a stop wait for the claims under way; each statement below sees what committed before it was taken.
+-- The lock makes a stop wait for the claims under way; what is read below was committed before it was taken.
 -- Scopes are separated by spaces, which no scope can hold.
 CREATE FUNCTION claim_executions(
     p_owner text, p_requests uuid[], p_executions text[], p_digests text[], p_tools text[], p_versions int[], p_scopes text[]

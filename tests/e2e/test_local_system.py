@@ -1,0 +1,248 @@
+"""`countersign up`, `demo` and the other commands, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from countersign_cli.client import Client
+from countersign_cli.commands.demo import free_ports
+from countersign_contracts.errors import CountersignError
+
+COMMAND = [sys.executable, "-m", "countersign_cli"]
+GOVERNANCE = Path(__file__).parents[2] / "examples" / "ticketing" / "countersign"
+
+
+class Up:
+    """`countersign up` in a folder of its own, on free ports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ports = free_ports(2)
+        first = free_run(5)
+        self.options = ["--data-dir", str(folder), "--port", str(ports[0]), "--nats-port", str(ports[1])]
+        self.options += ["--health-port", str(first)]
+        self.url = f"http://127.0.0.1:{ports[0]}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> float:
+        """Start; returns the seconds until ready."""
+        began = time.monotonic()
+        self.process = subprocess.Popen([*COMMAND, "up", *self.options], stdout=subprocess.DEVNULL)
+        client = Client(self.url, "none")
+        while time.monotonic() - began < 60:
+            assert self.process.poll() is None, "`up` ended while starting"
+            try:
+                client.get("/health/ready", timeout_s=1)
+                return time.monotonic() - began
+            except CountersignError:
+                time.sleep(0.05)
+        raise AssertionError("not ready within 60 s")
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop; returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another command that finds this system by its folder."""
+        env = {k: v for k, v in os.environ.items() if not k.startswith("COUNTERSIGN_")}
+        env |= {"COUNTERSIGN_DATA_DIR": str(self.folder), "COLUMNS": "200"}
+        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=env, timeout=60, check=False)
+
+    def json(self, *arguments: str) -> Any:
+        """The same with --json."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def pids(self) -> dict[str, int]:
+        """What runs."""
+        found: dict[str, int] = json.loads((self.folder / "run.json").read_text())["pids"]
+        return found
+
+
+def free_run(count: int) -> int:
+    """The first of ``count`` neighbouring free ports."""
+    for first in range(20_000 + os.getpid() % 20_000, 60_000, 7):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as each:
+                    each.bind(("127.0.0.1", port))
+            return first
+        except OSError:
+            continue
+    raise AssertionError("no free ports")
+
+
+def gone(pid: int, seconds: float = 15) -> bool:
+    """Whether the process ends within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except OSError:
+            pass
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    system = Up(tmp_path / "data")
+    yield system
+    if system.process is not None and system.process.poll() is None:
+        system.stop()
+
+
+def test_a_day_in_the_life_of_a_local_system(up: Up, tmp_path: Path) -> None:
+    """Started, used by its commands, a service killed, stopped, started again with what it knew."""
+    up.start()
+    assert stat.S_IMODE((up.folder / "admin.token").stat().st_mode) == 0o600
+    assert stat.S_IMODE(up.folder.stat().st_mode) == 0o700
+    assert up.json("status")["ready"] is True
+
+    dry = up.run("apply", "-f", str(GOVERNANCE), "--dry-run")
+    assert dry.returncode == 0 and "nothing was applied" in dry.stdout
+    assert up.json("agents", "list")["items"] == []
+    applied = up.run("apply", "-f", str(GOVERNANCE))
+    assert applied.returncode == 0 and "create tool update_ticket" in applied.stdout, applied.stdout + applied.stderr
+    assert "nothing to change" in up.run("apply", "-f", str(GOVERNANCE)).stdout
+
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "a.yaml").write_text("kind: profile\nname: half\nenvironments: [prod]\ntools: [no_such_tool]\n")
+    refused = up.run("apply", "-f", str(bad))
+    assert refused.returncode == 1 and "nothing was applied" in refused.stderr
+    assert "a.yaml:4" in refused.stderr and "no_such_tool" in refused.stderr
+    (bad / "b.yaml").write_text("kind: tool\nname: fine\neffect: read\nargumentz: {}\n")
+    (bad / "c.yaml").write_text("kind: profile\nname: other\nenvironments: []\ntools: []\n")
+    refused = up.run("apply", "-f", str(bad))
+    assert refused.returncode == 1 and "b.yaml:4" in refused.stderr and "c.yaml:3" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert [t["tool"]["name"] for t in Client(up.url, token(up)).get("/api/v1/tools")["items"]] == sorted(
+        ["get_customer", "list_tickets", "send_customer_email", "update_ticket"]
+    )
+
+    issued = up.run("agents", "credentials", "agent-support-001", "--output", str(tmp_path))
+    assert issued.returncode == 0
+    assert stat.S_IMODE((tmp_path / "agent-support-001.token").stat().st_mode) == 0o600
+    agent = Client(up.url, (tmp_path / "agent-support-001.token").read_text().strip())
+    body = {"tool": "update_ticket", "args": {"ticket_id": 1, "status": "closed"}, "env": "prod"}
+    held = agent.post("/api/v1/actions", body)
+    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "held")
+    waiting = up.json("approvals", "list")["items"]
+    shown = up.run("approvals", "show", waiting[0]["approval_id"])
+    assert waiting[0]["action"]["digest"] in shown.stdout and "ticket_id = 1" in shown.stdout
+    digest = waiting[0]["action"]["digest"]
+    rejected = up.run("approvals", "reject", waiting[0]["approval_id"], "--digest", digest, "--comment", "no")
+    assert rejected.returncode == 0, rejected.stderr
+    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "denied")
+
+    victim = up.pids()["policy"]
+    os.kill(victim, signal.SIGKILL)
+    again = agent.send(
+        "POST",
+        "/api/v1/actions",
+        {"tool": "list_tickets", "args": {}, "env": "dev"},
+        headers={"Prefer": "wait=20"},
+    )
+    assert again["state"] == "denied" and again["reasons"][0]["code"] == "environment"
+
+    export = tmp_path / "ledger.jsonl"
+    assert up.run("audit", "export", "-o", str(export)).returncode == 0
+    assert up.stop() == 0
+    verified = up.run("audit", "verify", str(export))
+    assert verified.returncode == 0 and "ledger verified" in verified.stdout
+    lines = export.read_text().splitlines()
+    (tmp_path / "short.jsonl").write_text("\n".join(lines[:4] + lines[5:]) + "\n")
+    tampered = up.run("audit", "verify", str(tmp_path / "short.jsonl"))
+    assert tampered.returncode == 1 and "NOT verified" in tampered.stdout
+
+    up.start()
+    assert [i["agent"]["agent_id"] for i in up.json("agents", "list")["items"]] == ["agent-support-001"]
+    assert agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "denied"
+    assert up.stop(signal.SIGTERM) == 0
+
+
+def token(up: Up) -> str:
+    return (up.folder / "admin.token").read_text().strip()
+
+
+def wait(true: Any, seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_nothing_is_left_running_after_the_parent_is_killed(up: Up) -> None:
+    up.start()
+    wait(lambda: (up.folder / "run.json").exists())
+    pids = up.pids()
+    assert len(pids) >= 8 and up.process is not None
+    up.process.kill()
+    up.process.wait()
+    assert [name for name, pid in pids.items() if not gone(pid)] == []
+    up.start()
+    assert up.stop() == 0
+
+
+def test_a_second_up_on_the_folder_and_a_port_in_use_are_one_clear_line(up: Up, tmp_path: Path) -> None:
+    up.start()
+    second = up.run("up", *up.options)
+    assert second.returncode == 1 and len(second.stderr.strip().splitlines()) == 1
+    assert str(up.process.pid if up.process else "") in second.stderr
+    other = list(up.options)
+    other[1] = str(tmp_path / "other")
+    taken = up.run("up", *other)
+    assert taken.returncode == 1 and "--port" in taken.stderr and len(taken.stderr.strip().splitlines()) == 1
+    assert up.stop() == 0
+
+
+def test_an_unusable_data_folder_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = Up(tmp_path / "file" / "data").run("up", "--data-dir", str(tmp_path / "file" / "data"))
+    assert done.returncode == 1 and len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr
+
+
+def test_the_demonstration_tells_its_five_acts_and_ends_verified() -> None:
+    done = subprocess.run([*COMMAND, "demo"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert [f"Act {n}" in done.stdout for n in range(1, 6)] == [True] * 5
+    last = done.stdout.strip().splitlines()[-1]
+    assert last.startswith("ledger verified: ") and last.endswith(" entries")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["status"], 3, "countersign up"),
+        (["stops", "set"], 2, "scope"),
+        (["approvals", "show", "apr_1"], 3, "countersign up"),
+        (["audit", "verify", "/no/such/file"], 1, "cannot read"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_a_command_that_cannot_do_it_says_so_in_words(
+    tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
+    done = Up(tmp_path / "none").run(*arguments)
+    assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr
