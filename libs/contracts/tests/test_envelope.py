@@ -20,7 +20,7 @@ from countersign_contracts.errors import Malformed
 from countersign_ledger import SigningKey, TrustBundle
 
 if TYPE_CHECKING:
-    from conftest import Keys
+    from .conftest import Keys
 
 #: Of the key whose seed is the bytes 0 to 31; computed with another implementation in another language.
 GOLDEN_SIGNATURE = (

@@ -49,7 +49,7 @@ def test_an_answer_arrives_as_it_was_given() -> None:
     assert json.loads(reply_bytes(Done())) == {"ok": {}}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"7"])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"7", b"{}", b'{"ok":{}}', b'{"ok":7}', b'{"problem":7}'])
 def test_what_is_no_answer_is_malformed(body: bytes) -> None:
     with pytest.raises(Malformed):
         read_reply(body, Receipt)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import annotated_types
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import StringConstraints
 from pydantic.fields import FieldInfo
@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from countersign_contracts import topology
 from countersign_contracts.actions import ActionEvent, ActionResult
 from countersign_contracts.approvals import ApprovalEvent
-from countersign_contracts.catalogue import AgentDeclaration, Condition, Guardrail, Profile, Tool
+from countersign_contracts.catalogue import AgentDeclaration, Condition, FactEquals, Guardrail, Profile, Tool
 from countersign_contracts.command import COMMANDS, Command
 from countersign_contracts.control import DeadLettered
 from countersign_contracts.event import EVENTS, SERVICES, TYPE_PREFIX, Event
@@ -36,9 +36,14 @@ json_values = st.recursive(
     max_leaves=4,
 )
 times = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
-#: What a model's own validator asks for beyond its fields' types.
+#: What a model's own validator, or whoever owns it, asks for beyond its fields' types.
 SCOPES = ["all", "env:prod", "tool:list_tickets", "profile:support", "agent:support-1", "session:run-1"]
-CONDITIONS: list[dict[str, Any]] = [{"equals": 1}, {"in": ("a", None)}, {"at_least": 0.5}, {"present": False}]
+CONDITIONS: list[dict[str, Any]] = [
+    {"equals": 1},
+    {"in": ("a", None)},
+    {"at_least": 0.5},
+    {"present": False},
+]
 GUARDRAILS: list[dict[str, Any]] = [
     {"kind": "session_calls", "limit": 5},
     {"kind": "rate", "limit": 5, "window_s": 60, "per": "agent"},
@@ -47,6 +52,9 @@ GUARDRAILS: list[dict[str, Any]] = [
 ]
 SPECIAL: Mapping[Any, st.SearchStrategy[Any]] = {
     Condition: st.sampled_from(CONDITIONS).map(lambda more: Condition.model_validate({"field": "f"} | more)),
+    FactEquals: json_values.filter(lambda value: value is not None).map(
+        lambda value: FactEquals(path="customer.status", equals=value)
+    ),
     Guardrail: st.sampled_from(GUARDRAILS).map(lambda more: Guardrail.model_validate({"name": "g"} | more)),
 }
 
@@ -140,7 +148,12 @@ TRAVELLERS: list[type[Frozen]] = list(
         ]
     )
 )
-quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(
+    max_examples=15,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def named(kind: type[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,7 @@ EARLY, LATE = 1_769_850_000_000_000_000, 1_769_850_000_001_000_000
 
 def made_at(monkeypatch: pytest.MonkeyPatch, nanoseconds: int, random: bytes) -> str:
     monkeypatch.setattr(time, "time_ns", lambda: nanoseconds)
-    monkeypatch.setattr(ids.os, "urandom", lambda size: random[:size])
+    monkeypatch.setattr(os, "urandom", lambda size: random[:size])
     return new_id()
 
 

@@ -35,7 +35,7 @@ moments = st.datetimes(
 def test_a_body_cannot_be_changed() -> None:
     body = Body(name="a", at=AT)
     with pytest.raises(ValidationError, match="frozen"):
-        body.name = "b"
+        body.name = "b"  # type: ignore[misc]
 
 
 def test_absent_is_how_nothing_is_written() -> None:

@@ -19,7 +19,7 @@ from countersign_contracts.projection import seal_projection as seal
 from countersign_ledger import SigningKey
 
 if TYPE_CHECKING:
-    from conftest import Keys
+    from .conftest import Keys
 
 Record = tuple[Bucket, str, Frozen]
 

@@ -21,7 +21,7 @@ from countersign_contracts.warrant import InvalidWarrant, issue, verify
 from countersign_ledger import SigningKey
 
 if TYPE_CHECKING:
-    from conftest import Keys
+    from .conftest import Keys
 
 MINUTE = timedelta(minutes=1)
 Json = dict[str, Any]

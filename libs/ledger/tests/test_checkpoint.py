@@ -63,6 +63,11 @@ def test_an_impossible_checkpoint_is_not_signed(world: Any, wrong: dict[str, Any
         Checkpoint.make(world.audit, **{**MADE, **wrong})
 
 
+@pytest.mark.parametrize("seq", [0, 2**64 - 1])
+def test_a_checkpoint_may_be_for_any_sequence(world: Any, seq: int) -> None:
+    Checkpoint.make(world.audit, **{**MADE, "seq": seq}).verify(world.bundle)
+
+
 @pytest.mark.parametrize("name", ["deployment", "time"])
 def test_a_line_break_is_not_signed(world: Any, name: str) -> None:
     with pytest.raises(InvalidAttribute, match=name):

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from countersign_ledger import GENESIS, MAX_BODY_BYTES, Chain, Entry, InvalidEntry, Record, entry_hash
+from countersign_ledger.entry import MAX_ATTRIBUTES_BYTES
+from countersign_ledger.export import decode_item, encode_item
 
 RECORD = Record(
     stream="ACTIONS",
@@ -113,6 +115,18 @@ def test_what_does_not_fit_the_hashed_form_is_refused(index: int, value: Any) ->
         entry_hash(*arguments)
 
 
+def test_the_largest_entry_is_recorded() -> None:
+    largest = replace(RECORD, source="", body=bytes(MAX_BODY_BYTES))
+    texts = (largest.stream, largest.event_id, largest.type, largest.subject, largest.time, largest.keyid)
+    # 28 bytes of tag, 32 of prev_hash, 3 numbers of 8, 10 lengths of 4, the body's hash
+    used = 28 + 32 + 3 * 8 + 10 * 4 + 32 + len("".join(texts)) + len(largest.signature) + len(largest.recorded_at)
+    largest = replace(largest, source="s" * (MAX_ATTRIBUTES_BYTES - used))
+    entry = Chain().append(largest)
+    assert decode_item(encode_item(entry), 2) == entry
+    with pytest.raises(InvalidEntry, match="attributes exceed 65536 bytes"):
+        Chain().append(replace(largest, source=largest.source + "s"))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -141,7 +155,7 @@ def test_a_record_that_no_verifier_would_take_is_refused_and_the_chain_unchanged
     assert (chain.head_seq, chain.head_hash) == head
 
 
-@pytest.mark.parametrize("head", [(-1, GENESIS), (0, b"\1" * 32), (1, GENESIS), (1, b"short"), (2**64, b"\1" * 32)])
+@pytest.mark.parametrize("head", [(-1, GENESIS), (0, b"\1" * 32), (1, GENESIS), (1, b"short"), (2**64 - 1, b"\1" * 32)])
 def test_a_chain_has_a_possible_head(head: tuple[int, bytes]) -> None:
     with pytest.raises(InvalidEntry):
         Chain(*head)

@@ -181,6 +181,7 @@ def test_a_missing_field_is_named(lines_of: Callable[[int], list[bytes]]) -> Non
         (b'{"entry": {}, "checkpoint": {}}', "must have exactly one field"),
         (b'{"format": "countersign-ledger-export"}', "must have exactly one field"),
         (b" " * (MAX_LINE_BYTES + 1), "is longer than"),
+        (b" " * MAX_LINE_BYTES, "is empty"),
     ],
     ids=lambda value: None if isinstance(value, bytes) else value,
 )

@@ -78,6 +78,14 @@ def test_a_dot_segment_made_of_two_arguments_is_refused() -> None:
         endpoint.request({"ticket": ".", "note": "."})
 
 
+def test_a_dot_segment_made_of_an_argument_and_what_stands_before_it_is_refused() -> None:
+    endpoint = Endpoint.of(call(url="http://h/a/..{ticket}/.{note}"))
+    endpoint.request({"ticket": "x", "note": "y"})
+    for args in ({"ticket": "/x", "note": "y"}, {"ticket": "x", "note": "."}, {"ticket": "%2fx", "note": "y"}):
+        with pytest.raises(InvalidArguments):
+            endpoint.request(args)
+
+
 def test_a_request_without_declared_body_sends_none() -> None:
     assert Endpoint.of(call(method="DELETE", body=[])).request({"ticket": "1", "note": "2"}).body is None
 

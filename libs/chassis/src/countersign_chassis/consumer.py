@@ -1,7 +1,8 @@
 """The durable event path: one standing pull request, topped up at half, drained into batches.
 
 A batch that fails is tried again message by message, so that one poison message harms no other; a message that failed
-``max_tries`` times is dead-lettered with the reason (after far more if only what the service stands on was away). Acks are no fence: handlers must be idempotent.
+``max_tries`` times is dead-lettered with the reason (after far more if only what the service stands on was away). Acks
+are no fence: handlers must be idempotent.
 """
 
 from __future__ import annotations

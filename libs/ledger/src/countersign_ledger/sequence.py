@@ -167,11 +167,12 @@ def _heaviest_ascending(spans: list[Span]) -> set[int]:
 
 
 def _joined(moved: list[Moved]) -> list[Moved]:
-    """Adjacent pieces as one: each piece is of a sequence of its own, though all moved by one cut."""
-    result: list[Moved] = []
-    for piece in sorted(moved):
-        if result and result[-1].span.last + 1 == piece.span.first:
-            result[-1] = Moved(Span(result[-1].span.first, piece.span.last), result[-1].after)
+    """In ascending order. Adjacent pieces become one, placed where the first of them came; `moved` is in that order."""
+    result: list[tuple[Span, int]] = []
+    for order, piece in sorted(enumerate(moved), key=lambda numbered: numbered[1].span):
+        if result and result[-1][0].last + 1 == piece.span.first:
+            span, earlier = result[-1]
+            result[-1] = (Span(span.first, piece.span.last), min(order, earlier))
         else:
-            result.append(piece)
-    return result
+            result.append((piece.span, order))
+    return [Moved(span, moved[order].after) for span, order in result]

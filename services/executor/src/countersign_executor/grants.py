@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from countersign_chassis import Bus, Delivery, Failpoints
-from countersign_contracts.actions import ActionStarted
 from countersign_contracts.commands import ConfirmOnRecord, Receipt
 from countersign_contracts.envelope import Envelope, seal
 from countersign_contracts.errors import CountersignError, Unavailable
@@ -65,23 +64,16 @@ class Grants:
 
     async def granted(self, batch: list[Delivery]) -> None:
         """Take a batch in hand; returns at once. One question to audit for all of it."""
-        fresh: list[Delivery] = []
+        event_ids: list[str] = []
+        recorded = asyncio.create_task(self._confirmed(event_ids))
         for delivery in batch:
             delivery.detach()
-            run = self._runs.get(delivery.event.action.request_id)
-            if run is not None:
-                run.deliveries.append(delivery)
-            else:
-                fresh.append(delivery)
-        if not fresh:
-            return
-        recorded = asyncio.create_task(self._confirmed([delivery.envelope.id for delivery in fresh]))
-        for delivery in fresh:
-            work = Work(delivery.event, delivery.envelope.id, recorded, delivery.envelope.traceparent)
             request_id = delivery.event.action.request_id
-            if (run := self._runs.get(request_id)) is not None:  # twice in one batch
+            if (run := self._runs.get(request_id)) is not None:
                 run.deliveries.append(delivery)
                 continue
+            event_ids.append(delivery.envelope.id)
+            work = Work(delivery.event, delivery.envelope.id, recorded, delivery.envelope.traceparent)
             run = self._runs[request_id] = Run(work, [delivery])
             run.task = asyncio.create_task(self._run(request_id, run))
 
@@ -97,12 +89,10 @@ class Grants:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def announce_start(self, event: ActionStarted, traceparent: str | None) -> None:
-        """Say that a call lasts."""
-        await self._bus.publish(event, traceparent)
-
     async def _confirmed(self, event_ids: Sequence[str]) -> frozenset[str]:
         """Which of these events audit has on record; none while it does not answer."""
+        if not event_ids:
+            return frozenset()
         try:
             receipt: Receipt = await self._bus.ask(ConfirmOnRecord(event_ids=tuple(event_ids)))
         except CountersignError as error:

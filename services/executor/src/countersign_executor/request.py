@@ -101,8 +101,8 @@ class Endpoint:
     def _path(self, args: Mapping[str, Any]) -> str:
         filled = [text if index % 2 == 0 else _segment(text, args.get(text)) for index, text in enumerate(self.path)]
         path = "".join(filled)
-        if any(segment in (".", "..") for segment in path.split("/")):
-            raise InvalidArguments("the arguments would walk the path up")
+        if _walks(path):
+            raise InvalidArguments("the arguments put `.` or `..` segments into the path")
         return path
 
     def _query(self, args: Mapping[str, Any]) -> str:
@@ -154,8 +154,6 @@ def _segment(name: str, value: Any) -> str:
         raise InvalidArguments(f"`{name}` is part of the path and may not be empty")
     if _CONTROL.search(text):
         raise InvalidArguments(f"`{name}` is part of the path and may not hold control characters")
-    if _walks(text):
-        raise InvalidArguments(f"`{name}` is part of the path and may not hold `.` or `..` segments")
     return quote(text, safe="")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from countersign_chassis import Failpoints
 from countersign_contracts.actions import ActionExecuted, Execution
 from countersign_executor.executions import Executions
 
@@ -145,6 +146,78 @@ async def test_a_claim_that_was_not_called_is_taken_up_by_the_process_that_made_
     assert (event.execution.outcome, event.execution.fence) == ("succeeded", 2)
     assert world.metric("countersign_grants_given_back_total", reason="unavailable") == 1
     assert len(world.downstream.requests) == 1
+
+
+@pytest.mark.parametrize(("idempotent", "outcome", "calls"), [(False, "unknown", 1), (True, "succeeded", 2)])
+async def test_a_call_whose_recording_failed_in_this_process_counts_as_interrupted(
+    world: Any, idempotent: bool, outcome: str, calls: int
+) -> None:
+    failed: list[int] = []
+
+    async def fail_once() -> None:
+        if not failed:
+            failed.append(1)
+            raise RuntimeError("a bug")
+
+    await world.executor(Failpoints({"executor.after_effect_before_record": fail_once}))
+    await world.apply(world.tool(idempotent=idempotent))
+    event = await world.execute(world.grant())
+    assert isinstance(event, ActionExecuted)
+    assert (event.execution.outcome, event.execution.fence) == (outcome, 2)
+    assert len(world.downstream.requests) == calls
+
+
+async def test_a_grant_that_fails_for_ever_is_dead_lettered(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("countersign_executor.grants.MAX_TRIES", 2)
+    monkeypatch.setattr("countersign_executor.actions.Actions.carry_out", fail)
+    await world.executor()
+    await world.policy.publish(world.grant())
+    await world.until(lambda: world.metric("countersign_messages_dead_total", consumer="executor-actions") == 1)
+    assert world.metric("countersign_grants_given_back_total", reason="failed") == 1
+
+
+async def test_an_outcome_is_written_though_the_database_is_away_for_a_while(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Executions.finish
+    away: list[int] = []
+
+    async def away_at_first(self: Executions, ends: Any) -> Any:
+        if len(away) < 3:
+            away.append(1)
+            raise ConnectionResetError("away")
+        return await finish(self, ends)
+
+    monkeypatch.setattr(Executions, "finish", away_at_first)
+    await world.executor()
+    await world.apply(world.tool())
+    event = await world.execute(world.grant())
+    assert isinstance(event, ActionExecuted) and event.execution.outcome == "succeeded"
+    assert len(away) == 3 and len(world.downstream.requests) == 1
+
+
+async def test_an_outcome_whose_writing_was_not_confirmed_is_not_taken_for_late(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Executions.finish
+    lost: list[int] = []
+
+    async def lose_the_first_answer(self: Executions, ends: Any) -> Any:
+        written = await finish(self, ends)
+        if not lost:
+            lost.append(1)
+            raise ConnectionResetError("lost")
+        return written
+
+    monkeypatch.setattr(Executions, "finish", lose_the_first_answer)
+    await world.executor()
+    await world.apply(world.tool())
+    event = await world.execute(world.grant())
+    assert isinstance(event, ActionExecuted) and event.execution.outcome == "succeeded"
+    assert world.metric("countersign_results_late_total") == 0
 
 
 async def test_a_stopping_executor_ends_what_it_began(world: Any) -> None:

@@ -69,7 +69,8 @@ async def test_a_repeat_while_it_runs_joins_it(world: Any) -> None:
     await world.repeat(grant)
     await asyncio.sleep(0.1)
     release.set()
-    await world.final(grant)
+    event = await world.final(grant)
+    assert (event.execution.outcome, event.execution.fence) == ("succeeded", 1)
     await world.until(lambda: not service_holds(service))
     assert len(world.downstream.requests) == 1
 
