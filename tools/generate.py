@@ -92,14 +92,14 @@ def _contents() -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the documents, or compare them; give the exit code."""
+def main(arguments: Sequence[str] | None = None, folder: Path = REFERENCE) -> int:
+    """Write the documents to `folder`, or compare them; give the exit code."""
     parser = argparse.ArgumentParser(description="Write docs/reference from the code.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is not current")
     check = parser.parse_args(arguments).check
-    found = drift(documents()) if check else write(documents())
+    found = drift(documents(), folder) if check else write(documents(), folder)
     for path, how in found.items():
-        print(f"docs/reference/{path} {how}" if check else f"wrote docs/reference/{path}, which {how}")
+        print(f"docs/reference/{path} {how}{'' if check else '; mended'}")
     if found and check:
         print(f"{len(found)} generated documents are not current; run `{COMMAND}`", file=sys.stderr)
         return 1

@@ -163,12 +163,14 @@ def _readable(schema: Any) -> Any:
         return [_readable(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
+    if "patternProperties" in schema:
+        schema = {"additionalProperties": False, **schema}  # pydantic takes no other name; its schema does not say so
     read: dict[str, Any] = {}
     for key in sorted(schema, key=lambda key: _ORDER.index(key) if key in _ORDER else _ORDER.index("properties")):
         value = schema[key]
         if key == "description":
             read[key] = prose(value)
-        elif key in ("properties", "$defs"):
+        elif key in ("properties", "patternProperties", "$defs"):
             read[key] = {name: _readable(item) for name, item in value.items()}
         else:
             read[key] = value if key in ("default", "const", "enum") else _readable(value)

@@ -35,12 +35,14 @@ ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID = re.compile(
     r"\b(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # a request id
-    r"|(?:sha256:)?[0-9a-f]{64}|(?:apr|chg|crd|stp)_[0-9a-f]+)\b"
+    r"|(?:sha256:)?[0-9a-f]{64}|(?:apr|chg|crd|stp)_[0-9a-f]{32}|csp_[\w-]{43}"
+    r"|(?:approvals|audit|executor|gateway|policy|registry)-[0-9a-f]{12})(?![\w-])"  # a key
 )
 #: Times, and positions in a ledger, which depend on how long things take: checkpoints lie between the entries.
 _PASSING = re.compile(
     r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?|\bin \d+ (?:s|min|h)\b|\b\d+ (?:s|min|h) ago\b"
-    r"|(?<=[Ee]ntry )\d+|(?<=entries )\d+ and \d+|\b\d+(?= entries\b| lines\b)|^\d+(?= \d{4}-)"
+    r"|(?<=[Ee]ntry )\d+|(?<=entries )\d+ and \d+|\b\d+(?= entries\b| lines\b)|(?<=up to )\d+"
+    r"|^\d+(?= \d{4}-)"
 )
 
 
@@ -69,28 +71,36 @@ class Reader:
     folder: Path
     instead: dict[str, str] = field(default_factory=dict)
     known: dict[str, str] = field(default_factory=dict)
+    followed: list[Path] = field(default_factory=list)
     _running: list[tuple[subprocess.Popen[bytes], Path]] = field(default_factory=list)
 
     def follow(self, page: Path) -> None:
-        """Do everything the page says, in its order."""
-        blocks = fences(self._adapted(page.read_text(encoding="utf-8")))
+        """Do everything the page says, in its order; once is enough."""
+        if page in self.followed:
+            return
+        self.followed.append(page)
+        blocks = fences(page.read_text(encoding="utf-8"))
         for number, fence in enumerate(blocks):
             following = blocks[number + 1] if number + 1 < len(blocks) else None
             shown = following.text if following and following.words == ("text",) else None
             if fence.title is not None:
-                target = self.folder / fence.title
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(fence.text, encoding="utf-8")
+                self.save(Path(fence.title), fence.text)
             elif fence.words[:1] == ("sh",) and "not-tested" not in fence.words:
                 if "background" in fence.words:
                     assert shown is not None, f"the page does not say what shows that this runs: {fence.text}"
-                    self.start(fence.text, until=shown.splitlines()[-1])
+                    self.start(fence.text, until=self._adapted(shown.splitlines()[-1]))
                 else:
                     printed = self.run(fence.text)
                     if shown is not None:
                         self.compare(shown, printed)
             elif fence.words == ("text", "later"):
                 self.wait_for(fence.text.splitlines()[-1])
+
+    def save(self, name: Path, text: str) -> None:
+        """Save a file in the folder."""
+        target = self.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(self._adapted(text), encoding="utf-8")
 
     def run(self, commands: str) -> str:
         """Type the commands, answering every question with yes; what was printed."""
@@ -133,7 +143,7 @@ class Reader:
 
     def compare(self, shown: str, printed: str) -> None:
         """What the page shows is what was printed; notes which id here each id of the page stands for."""
-        wanted = _lines(shown.replace("[y/N]: y\n", "[y/N]: "))
+        wanted = _lines(self._adapted(shown).replace("[y/N]: y\n", "[y/N]: "))
         got = _lines(printed)
         position = 0
         for number, line in enumerate(wanted):
@@ -167,7 +177,7 @@ class Reader:
         return text
 
     def _as_here(self, commands: str) -> str:
-        return _ID.sub(lambda found: self.known.get(found[0], found[0]), commands)
+        return _ID.sub(lambda found: self.known.get(found[0], found[0]), self._adapted(commands))
 
 
 def _lines(text: str) -> list[str]:
@@ -191,7 +201,8 @@ def _without(line: str) -> str:
 def _environment() -> dict[str, str]:
     """As in a new terminal with the environment active: ours on the path, nothing of Countersign's or Python's set."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERSIGN_", "PYTHON"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), str(Path(__file__).with_name("bin"))]
+    path = os.pathsep.join(folders)  # the last: a stand-in for curl, where there is none
     return mine | {"PATH": path, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
 
 
@@ -213,10 +224,19 @@ def free_ports(count: int) -> list[int]:
                 each.close()
 
 
-@pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    """A reader in an empty folder; everything started is ended."""
-    reader = Reader(tmp_path)
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """A reader who begins in an empty folder; whatever was started is ended with the module."""
+    gateway, nats, health, *_, shop, letters, tickets = free_ports(10)
+    instead = {
+        "countersign up": f"countersign up --port {gateway} --nats-port {nats} --health-port {health}",
+        "8001": str(gateway),
+        "4222": str(nats),
+        "9000": str(shop),
+        "9001": str(letters),
+        "8000": str(tickets),
+    }
+    reader = Reader(tmp_path_factory.mktemp("reader"), instead)
     try:
         yield reader
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import annotated_types
 import pytest
@@ -20,10 +20,14 @@ from countersign_contracts.approvals import ApprovalEvent
 from countersign_contracts.catalogue import AgentDeclaration, Condition, FactEquals, Guardrail, Profile, Tool
 from countersign_contracts.command import COMMANDS, Command
 from countersign_contracts.control import DeadLettered
+from countersign_contracts.envelope import open_event, seal_event
 from countersign_contracts.event import EVENTS, SERVICES, TYPE_PREFIX, Event
 from countersign_contracts.fleet import FleetEvent, PersonChanged
 from countersign_contracts.model import Frozen
 from countersign_contracts.projection import BUCKETS
+
+if TYPE_CHECKING:
+    from .conftest import Keys
 
 F = TypeVar("F", bound=Frozen)
 
@@ -191,7 +195,7 @@ def test_an_event_of_one_thing_has_an_id_of_its_own(kind: type[Event]) -> None:
     assert kind.spec.name not in {other.spec.name for other in others}
 
 
-def test_events_of_an_action_are_about_its_request_and_travel_under_its_agent(keys: Any) -> None:
+def test_events_of_an_action_are_about_its_request_and_travel_under_its_agent() -> None:
     kinds = [kind for kind in EVENTS.values() if issubclass(kind, ActionEvent)]
     assert len(kinds) == 9
     for kind in kinds:
@@ -232,9 +236,29 @@ def test_no_person_s_name_stands_in_a_subject() -> None:
     assert example(PersonChanged).nats_subject() == "fleet.person_changed.people"
 
 
+LETTER = DeadLettered(
+    stream="INGRESS",
+    consumer="gateway-ingress",
+    stream_seq=7,
+    subject="agents.mallory.actions",
+    headers={},
+    body="e30=",
+    tries=8,
+    reason="it failed each time",
+    at=datetime(2026, 1, 31, tzinfo=UTC),
+)
+
+
 def test_a_dead_letter_stands_under_the_consumer_that_gave_up() -> None:
-    letter = example(DeadLettered).model_copy(update={"stream": "ACTIONS", "consumer": "policy-actions"})
-    assert letter.nats_subject() == "deadletter.ACTIONS.policy-actions"
+    assert LETTER.nats_subject() == "deadletter.INGRESS.gateway-ingress"
+
+
+@given(headers=st.dictionaries(st.sampled_from(["ce-subject", "other"]), text, max_size=2))
+def test_a_dead_letter_can_be_written_whatever_stands_in_the_message(headers: dict[str, str], keys: Keys) -> None:
+    """What could not be written would neither be dead nor delivered, and would stay for ever."""
+    letter = LETTER.model_copy(update={"headers": headers})
+    sealed = seal_event(letter, time=datetime(2026, 1, 31, tzinfo=UTC), key=keys["gateway"])
+    assert open_event(sealed, keys.trust) == letter
 
 
 @pytest.mark.parametrize("kind", EVENTS.values(), ids=named)

@@ -147,14 +147,14 @@ async def test_what_a_stream_does_not_have_any_more_is_left_out(open_server: Cli
         return 0
 
     await followed.begin(nothing_recorded)
-    six = SimpleNamespace(stream="TRIAL", epoch=0, stream_seq=6, time=time_ns(), tries=1)
+    six: Any = SimpleNamespace(stream="TRIAL", epoch=0, stream_seq=6, time=time_ns(), tries=1)
     whole = await followed.completed([six])
     assert [m.stream_seq for m in whole] == [2, 5, 6]
     assert {m.epoch for m in whole} == {followed.epoch}
     two = whole[0]
     assert (two.stream, two.subject, two.body, two.headers["n"]) == ("TRIAL", "trial.2", b"body 2", "2")
     assert two.tries > 1, "it may be on record already"
-    older = SimpleNamespace(stream="TRIAL", epoch=0, stream_seq=2, time=time_ns(), tries=2)
+    older: Any = SimpleNamespace(stream="TRIAL", epoch=0, stream_seq=2, time=time_ns(), tries=2)
     assert await followed.completed([older]) == [older]
     assert followed.last == 6
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -197,6 +198,26 @@ async def test_an_executor_that_cannot_look_at_the_stops_calls_nothing(db: Datab
     await db.close()
     ended = await one.perform(admitted, held)
     assert isinstance(ended, NotStarted) and "cannot be read" in ended.reason
+    assert one.caller.calls == 0
+
+
+@pytest.mark.parametrize("under_a_stop", [True, False])
+async def test_an_interrupted_execution_that_may_not_be_tried_again_is_unknown_only_under_a_stop(
+    db: Database, admitted: Admitted, under_a_stop: bool
+) -> None:
+    one = await Replica(db, "own_1").alive()
+    held = replace(await one.claim(admitted), interrupted_before=True)
+    if under_a_stop:
+        await one.control.set_stop(order())
+    else:
+        await asyncio.sleep(LEASE_S)
+        await db.close()
+    one.caller.go.set()
+    ended = await one.perform(admitted, held)
+    if under_a_stop:
+        assert isinstance(ended, Ended) and ended.state == "unknown"
+    else:
+        assert isinstance(ended, NotStarted)
     assert one.caller.calls == 0
 
 

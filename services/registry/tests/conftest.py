@@ -217,7 +217,7 @@ class Fleet:
     async def sql(self, query: str, *args: Any) -> list[asyncpg.Record]:
         """Rows of the registry's schema."""
         async with self.connection() as connection:
-            return cast(list[asyncpg.Record], await connection.fetch(query, *args))
+            return await connection.fetch(query, *args)
 
     async def waiting(self, count: int) -> bool:
         """Whether that many of the registry's connections wait for a lock."""

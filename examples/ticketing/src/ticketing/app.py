@@ -26,7 +26,7 @@ from ticketing.model import (
 )
 from ticketing.store import Answer, Answered, Store
 
-RowIdInPath = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
+RowIdInPath = Annotated[int, PathParameter(ge=1, le=2**53 - 1)]
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -17,7 +17,7 @@ Description = Annotated[str, StringConstraints(max_length=10_000)]
 # One line only: a line break in a subject is how a mail header is injected.
 Subject = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\r\n]+$")]
 Body = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
-RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+RowId = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
 class Shape(BaseModel):
@@ -93,7 +93,7 @@ class Sent(Shape):
 class JournalFilter(Shape):
     """The query of `GET /journal`: entries after an id, or those of one idempotency key."""
 
-    after: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    after: Annotated[int, Field(ge=0, le=2**53 - 1)] = 0
     idempotency_key: str | None = None
 
 

@@ -20,6 +20,7 @@ from countersign_contracts.model import Frozen, now
 from countersign_ledger import SigningKey, TrustBundle
 
 from .connection import NatsConnection, Outgoing
+from .outages import OUTAGES
 
 #: A command older than this is refused, whoever sends it: it was replayed, or its sender gave up long ago.
 COMMAND_MAX_AGE = timedelta(seconds=60)
@@ -116,6 +117,9 @@ class Bus:
             body = reply_bytes(await handler(self._read(msg, kind)))
         except CountersignError as error:
             body = problem_bytes(error)
+        except OUTAGES as error:
+            self._log.warning("command failed for an outage", command=kind.rpc.type, error=str(error))
+            body = problem_bytes(Unavailable(f"the {kind.rpc.service} service cannot reach its database; try again"))
         except Exception as error:
             self._log.exception("command failed", command=kind.rpc.type, error=str(error))
             body = problem_bytes(CountersignError(f"the {kind.rpc.service} service failed; its log says why"))

@@ -87,13 +87,21 @@ class NatsConnection:
         self._ack_prefix = self.client.new_inbox() + "."
         await self.client.subscribe(self._ack_prefix + "*", cb=self._acked)
 
+    async def barrier(self) -> None:
+        """Return once the server has taken in everything said so far.
+
+        nats-py writes a flush's PING ahead of commands still queued, so that only a second one comes after them.
+        """
+        await self.client.flush()
+        await self.client.flush()
+
     async def close(self) -> None:
         """Flush what was published and disconnect."""
         if self.client.is_closed:
             return
         try:
             async with asyncio.timeout(1):
-                await self.client.flush()
+                await self.barrier()
         except (TimeoutError, nats.errors.Error, OSError):
             self._log.warning("connection closed with messages unflushed", user=self.name)
         await self.client.close()

@@ -12,10 +12,8 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-import asyncpg
 import nats.errors
 import orjson
 from nats.aio.client import Client
@@ -25,7 +23,7 @@ from prometheus_client import Counter, Histogram
 
 from countersign_contracts.control import DeadLettered
 from countersign_contracts.envelope import Envelope, open_event
-from countersign_contracts.errors import CountersignError, Malformed, Refused, Unavailable
+from countersign_contracts.errors import CountersignError, Malformed, Refused
 from countersign_contracts.model import now
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
@@ -34,21 +32,12 @@ from .bus import Bus
 from .connection import NatsConnection
 from .delivery import Delivery, RawDelivery
 from .metrics import SIZE_BUCKETS, Metrics
+from .outages import OUTAGES
 
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
 
-#: Failures of what the service stands on. They are tried again for hours rather than seconds.
-_OUTAGES = (
-    Unavailable,
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-)
+#: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
 
 
@@ -93,7 +82,6 @@ class EventConsumer:
         log: Any,
         *,
         verify: bool,
-        with_epoch: bool = False,
         max_batch: int = 128,
         concurrency: int = 1,
         max_tries: int = 8,
@@ -108,7 +96,6 @@ class EventConsumer:
         self._metrics = metrics
         self._log = log.bind(consumer=spec.name)
         self._verify = verify
-        self._with_epoch = with_epoch
         self._max_batch = max_batch
         self._max_tries = max_tries
         self._linger_s = linger_s
@@ -119,7 +106,6 @@ class EventConsumer:
         self._wake = asyncio.Event()
         self._asked = 0
         self._last_heard = 0.0
-        self._epoch = 0
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,13 +160,6 @@ class EventConsumer:
         filters = set(config.get("filter_subjects") or [config.get("filter_subject", "")])
         if filters != set(self.spec.filters) or config.get("ack_policy") != "explicit":
             raise Refused(f"consumer {self.spec.name} differs from the topology; run `countersign bootstrap` again")
-        self._epoch = await self._stream_epoch()
-
-    async def _stream_epoch(self) -> int:
-        if not self._with_epoch:
-            return 0
-        reply = await self.client.request(f"$JS.API.STREAM.INFO.{self.spec.stream}", b"", timeout=3)
-        return int(datetime.fromisoformat(orjson.loads(reply.data)["created"][:19] + "+00:00").timestamp())
 
     # --- pulling ----------------------------------------------------------------------------------
 
@@ -204,7 +183,6 @@ class EventConsumer:
     async def _restart_pull(self) -> None:
         if not self._stopping:
             self._asked = 0
-            self._epoch = await self._stream_epoch()
             await self._pull()
 
     async def _receive(self, msg: Msg) -> None:
@@ -303,12 +281,12 @@ class EventConsumer:
             await self._failed(delivery, error)
 
     async def _open(self, msg: Msg) -> RawDelivery | None:
-        raw = RawDelivery(self, msg, self._epoch)
+        raw = RawDelivery(self, msg)
         if not self._verify:
             return raw
         try:
             envelope = Envelope.read(msg.headers, msg.data)
-            return Delivery(self, msg, self._epoch, envelope, open_event(envelope, self._trust))
+            return Delivery(self, msg, envelope, open_event(envelope, self._trust))
         except CountersignError as error:
             self._log.warning("refused a message", subject=msg.subject, reason=error.detail)
             await self._bury_or_nak(raw, error.detail)
@@ -320,7 +298,7 @@ class EventConsumer:
         if delivery.settled:
             return
         # what is wrong with the message stays wrong; what is wrong around it passes: an outage is no poison
-        tries = self._max_tries * (_OUTAGE_FACTOR if isinstance(error, _OUTAGES) else 1)
+        tries = self._max_tries * (_OUTAGE_FACTOR if isinstance(error, OUTAGES) else 1)
         if isinstance(error, Malformed) or delivery.tries >= tries:
             await self._bury_or_nak(delivery, reason)
             return

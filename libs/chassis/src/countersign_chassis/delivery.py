@@ -28,7 +28,7 @@ class RawDelivery:
 
     __slots__ = ("_consumer", "_msg", "detached", "epoch", "settled", "stream", "stream_seq", "time", "tries")
 
-    def __init__(self, consumer: EventConsumer, msg: Msg, epoch: int) -> None:
+    def __init__(self, consumer: EventConsumer, msg: Msg) -> None:
         self._consumer = consumer
         self._msg = msg
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, ADR-15; with a domain
@@ -39,7 +39,7 @@ class RawDelivery:
         self.tries = int(tokens[4 + shift])
         self.stream_seq = int(tokens[5 + shift])
         self.time = int(tokens[7 + shift])
-        self.epoch = epoch
+        self.epoch = 0  # the stream's incarnation; for whoever keeps records of several to set
         self.settled = False
         self.detached = False
 
@@ -99,8 +99,8 @@ class Delivery(RawDelivery):
 
     __slots__ = ("envelope", "event")
 
-    def __init__(self, consumer: EventConsumer, msg: Msg, epoch: int, envelope: Envelope, event: Event) -> None:
-        super().__init__(consumer, msg, epoch)
+    def __init__(self, consumer: EventConsumer, msg: Msg, envelope: Envelope, event: Event) -> None:
+        super().__init__(consumer, msg)
         self.envelope = envelope
         self.event: Any = event
 

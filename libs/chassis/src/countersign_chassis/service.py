@@ -119,10 +119,7 @@ class Service:
         concurrency: int = 1,
         max_tries: int = 8,
     ) -> EventConsumer:
-        """Feed messages as they arrived; ``connection`` where the stream is in another account.
-
-        In account CORE they carry the stream's incarnation (``epoch``); reading that takes a permission of its own.
-        """
+        """Feed messages as they arrived; ``connection`` where the stream is in another account."""
         return self._consume(
             name,
             handler,
@@ -228,6 +225,8 @@ class Service:
             await action()
         for kind, handler in self._answers:
             await self.bus.answer(kind, handler)
+        for connection in self._connections:
+            await connection.barrier()
         for each in self._consumers:
             await each.start()
         self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in self._backgrounds]

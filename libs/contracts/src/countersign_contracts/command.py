@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import orjson
+from pydantic import ValidationError
 
 from .errors import CountersignError, Malformed
-from .model import Frozen, loads
+from .model import Frozen, explain, loads
 
 R = TypeVar("R", bound=Frozen)
 
@@ -67,10 +68,14 @@ def problem_bytes(error: CountersignError) -> bytes:
 
 
 def read_reply(body: bytes, model: type[R]) -> R:
-    """The reply; raises the :class:`CountersignError` that the other side answered."""
+    """The reply; raises the :class:`CountersignError` that was answered, or :class:`Malformed` if it is neither."""
     value = loads(body)
     if not isinstance(value, dict):
         raise Malformed("a reply is an object with `ok` or `problem`")
-    if "problem" in value:
-        raise CountersignError.from_problem(value["problem"])
-    return model.model_validate(value.get("ok"))
+    try:
+        if "problem" in value:
+            raise CountersignError.from_problem(value["problem"])
+        return model.model_validate(value.get("ok"))
+    except (ValidationError, AttributeError) as error:
+        reason = explain(error) if isinstance(error, ValidationError) else "`problem` is not an object"
+        raise Malformed(f"the reply is no {model.__name__}: {reason}") from None

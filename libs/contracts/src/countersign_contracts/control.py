@@ -22,7 +22,7 @@ _SCOPES = {
 
 def _scope(value: str) -> str:
     kind, _, name = value.partition(":")
-    if value == "all" or (kind in _SCOPES and re.match(_SCOPES[kind], name)):
+    if value == "all" or (kind in _SCOPES and re.fullmatch(_SCOPES[kind], name)):
         return value
     raise ValueError("a scope is `all`, `env:…`, `tool:…`, `profile:…`, `agent:…` or `session:…` with a valid name")
 

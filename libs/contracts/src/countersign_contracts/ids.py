@@ -42,7 +42,7 @@ def new_id() -> str:
 
 def is_request_id(text: str) -> bool:
     """Whether ``text`` has the form of a request id: a UUID in lower case."""
-    return _REQUEST_ID.match(text) is not None
+    return _REQUEST_ID.fullmatch(text) is not None
 
 
 def prefixed(prefix: str) -> str:

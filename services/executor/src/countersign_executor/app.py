@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_contracts.commands import (
     CommitCatalogue,
@@ -119,7 +121,16 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         owner_timeout_s=settings.owner_timeout_s,
         log=log,
     )
-    grants = Grants(actions, bus, service.key, failpoints, measures, grace_s=settings.shutdown_grace_s, log=log)
+    grants = Grants(
+        actions,
+        bus,
+        service.key,
+        failpoints,
+        measures,
+        max_in_hand=settings.max_grants_in_hand,
+        grace_s=settings.shutdown_grace_s,
+        log=log,
+    )
     queries = Queries(executions, control_store, announcer, catalogue, facts, measures)
 
     async def start() -> None:
@@ -129,7 +140,16 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     async def seldom() -> None:
         measures.unknown_open.set(await executions.unknown_open())
+        await executions.forget_the_dead()
         secrets.reread()
+
+    async def drain() -> None:
+        # calls may go on for the grace period: nobody should take this executor for dead meanwhile
+        beating = asyncio.create_task(pulse.run())
+        try:
+            await grants.drain()
+        finally:
+            beating.cancel()
 
     async def goodbye() -> None:
         try:
@@ -141,11 +161,16 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     async def buckets_may_be_lost() -> None:
         announcer.everything_is_stale()
 
+    def pulse_stopped() -> str | None:
+        silent_s = pulse.age_s()
+        return f"no pulse for {silent_s:.0f} s" if silent_s > settings.owner_timeout_s else None
+
+    service.ready_check("PostgreSQL", pulse_stopped)
     bus.connection.on_reconnect(buckets_may_be_lost)
     service.on_start(start)
     service.on_stop(goodbye)
     service.on_stop(connector.close)
-    service.on_stop(grants.drain)
+    service.on_stop(drain)
 
     service.answer(PrepareCatalogue, catalogue.prepare)
     service.answer(CommitCatalogue, catalogue.commit)

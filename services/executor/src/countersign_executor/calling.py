@@ -28,7 +28,7 @@ from .recovery import State
 from .request import HttpRequest
 from .stops import Stops, stopped
 
-Publish = Callable[[ActionStarted], Awaitable[None]]
+Announce = Callable[[ActionStarted, str | None], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Performer:
         executions: Executions,
         pulse: Pulse,
         stops: Stops,
-        announce: Callable[[ActionStarted, str | None], Awaitable[None]],
+        announce: Announce,
         *,
         lease_s: float,
         started_after_s: float,
@@ -114,11 +114,12 @@ class Performer:
 
     def _ended(self, admitted: Admitted, held: Held, called: Called, started_at: datetime | None) -> Ended | NotStarted:
         at = now()
-        if not called.attempts and called.withheld is not None and not held.interrupted_before:
+        if not called.attempts and called.withheld is not None:
             if not isinstance(called.withheld, Stopped):
                 return NotStarted(str(called.withheld))
-            refusal = RefusedAction(stopped(called.withheld.stop))
-            return Ended("refused", refusal_event(admitted.action, refusal, at))
+            if not held.interrupted_before:
+                refusal = RefusedAction(stopped(called.withheld.stop))
+                return Ended("refused", refusal_event(admitted.action, refusal, at))
         execution = conclude(
             admitted.tool,
             called.attempts,
@@ -147,7 +148,7 @@ class _Word:
 
     def __init__(
         self,
-        announce: Callable[[ActionStarted, str | None], Awaitable[None]],
+        announce: Announce,
         admitted: Admitted,
         held: Held,
         traceparent: str | None,

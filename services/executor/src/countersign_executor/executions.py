@@ -64,8 +64,10 @@ SELECT EXISTS (
 
 _UNKNOWN_OPEN = "SELECT count(*) FROM executions WHERE state = 'unknown' AND reconciled IS NULL"
 
+# Often, and of no worth after a crash of the database: not worth waiting for its disk.
 _SEEN = """
-INSERT INTO owners (owner, seen_at) VALUES ($1, clock_timestamp())
+INSERT INTO owners (owner, seen_at)
+SELECT $1, clock_timestamp() FROM (SELECT set_config('synchronous_commit', 'off', true)) AS for_this_statement
 ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at
 """
 
@@ -210,9 +212,13 @@ class Executions:
             return int(await connection.fetchval(_UNKNOWN_OPEN))
 
     async def show_life(self) -> None:
-        """Say that this executor lives, and forget those long gone."""
+        """Say that this executor lives."""
         async with self._db.connection() as connection:
             await connection.execute(_SEEN, self.owner)
+
+    async def forget_the_dead(self) -> None:
+        """Drop the names of executors long gone."""
+        async with self._db.connection() as connection:
             await connection.execute("DELETE FROM owners WHERE seen_at < clock_timestamp() - interval '1 day'")
 
     async def say_goodbye(self) -> None:

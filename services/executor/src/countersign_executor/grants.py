@@ -50,6 +50,7 @@ class Grants:
         failpoints: Failpoints,
         measures: Measures,
         *,
+        max_in_hand: int,
         grace_s: float,
         log: Any,
     ) -> None:
@@ -60,10 +61,15 @@ class Grants:
         self._measures = measures
         self._grace_s = grace_s
         self._log = log
+        self._max_in_hand = max_in_hand
         self._runs: dict[str, Run] = {}
+        self._one_ended = asyncio.Event()
 
     async def granted(self, batch: list[Delivery]) -> None:
-        """Take a batch in hand; returns at once. One question to audit for all of it."""
+        """Take a batch in hand, once there is room; returns at once then. One question to audit for all of it."""
+        while len(self._runs) >= self._max_in_hand:
+            self._one_ended.clear()
+            await self._one_ended.wait()
         event_ids: list[str] = []
         recorded = asyncio.create_task(self._confirmed(event_ids))
         for delivery in batch:
@@ -114,6 +120,7 @@ class Grants:
             await self._failed(run, _line(error))
         finally:
             del self._runs[request_id]
+            self._one_ended.set()
 
     async def _settle(self, run: Run, settlement: Settlement) -> None:
         match settlement:

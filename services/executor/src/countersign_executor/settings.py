@@ -17,6 +17,9 @@ class Settings(ServiceSettings):
     )
     max_concurrent_calls: int = Field(default=256, ge=1, description="calls under way at once, all hosts together")
     max_calls_per_host: int = Field(default=128, ge=1, description="calls under way at once to one host")
+    max_grants_in_hand: int = Field(
+        default=512, ge=1, description="granted actions taken on at once, those that wait for their call included"
+    )
     connect_timeout_s: float = Field(default=5.0, gt=0, description="to reach a downstream, within the tool's timeout")
     keepalive_s: float = Field(
         default=4.0,
@@ -40,7 +43,9 @@ class Settings(ServiceSettings):
     heartbeat_s: float = Field(
         default=0.25, gt=0, description="how often an executor shows that it lives and reads the stops"
     )
-    rebuild_interval_s: float = Field(default=60.0, gt=0, description="how often tools and stops are projected anew")
+    rebuild_interval_s: float = Field(
+        default=600.0, gt=0, description="how often tools and stops are projected anew, come what may"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Settings:

@@ -302,7 +302,7 @@ async def test_many_at_once_run_once_each_within_the_limits(world: Any) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     world.downstream.answer = answer
-    await world.executor(max_calls_per_host=10)
+    await world.executor(max_calls_per_host=10, max_grants_in_hand=20)
     await world.apply(world.tool())
     grants = [world.grant() for _ in range(60)]
     await world.policy.publish_all([(grant, None) for grant in grants])

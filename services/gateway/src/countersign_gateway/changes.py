@@ -114,10 +114,17 @@ class Changes:
             try:
                 await self._bus.ask(commit)
             except CountersignError as error:
-                if error.code == "stale" and position == 0 and len(pending) == len(bases):
-                    # nobody has committed anything yet: the change never happened
+                if error.status < 500:
+                    # refused for good: if nobody has committed anything the change never happened, else its rest is
+                    # given up, so that it blocks no later one; what was applied is on record
                     await self._db.pool.execute("DELETE FROM change WHERE change_id = $1", change_id)
-                    raise
+                    if position == 0 and len(pending) == len(bases):
+                        raise
+                    raise CountersignError(
+                        f"change {change_id} was applied in part: {owner} refused its part ({error.detail});"
+                        " apply the files again",
+                        code="conflict",
+                    ) from None
                 raise Unavailable(
                     f"change {change_id} is validated and under way, but {owner} has not confirmed it yet"
                     f" ({error.detail}); it is finished as soon as {owner} answers"

@@ -165,4 +165,5 @@ async def add_person(body: PersonBody, person: Admin, parts: PartsOf) -> Any:
 async def remove_person(name: str, person: Admin, parts: PartsOf) -> Response:
     """Remove a person; their token is void."""
     await parts.bus.ask(RemovePerson(name=name, by=person.name))
+    await parts.people.fetch(person_key(name))
     return Response(status_code=204)

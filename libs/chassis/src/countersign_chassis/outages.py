@@ -1,0 +1,18 @@
+"""Failures of what a service stands on, as opposed to failures of what it was given: they pass by themselves."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from countersign_contracts.errors import Unavailable
+
+OUTAGES: tuple[type[Exception], ...] = (
+    Unavailable,
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+)
