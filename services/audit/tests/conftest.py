@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from countersign_chassis import Bus
 from countersign_contracts.actions import Action, ActionGranted, ActionRequested, Decision
 from countersign_contracts.canonical import action_digest
-from countersign_contracts.commands import ConfirmOnRecord, ExportLedger, Receipt
+from countersign_contracts.commands import ConfirmOnRecord, ExportLedger, ExportPage, Receipt
 from countersign_contracts.envelope import Envelope, seal_event
+from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES, Event
 from countersign_contracts.ids import new_id
 from countersign_contracts.topology import emits
@@ -114,12 +116,24 @@ class Asking:
     async def export(self, first_seq: int = 1) -> list[str]:
         """Every line of an export."""
         gateway = await self.bus("gateway")
-        page = await gateway.ask(ExportLedger(first_seq=first_seq))
+        page = await self._first_page(gateway, first_seq)
         lines = list(page.lines)
         while page.next is not None:
             page = await gateway.ask(ExportLedger(first_seq=first_seq, next=page.next, last_seq=page.last_seq))
             lines += page.lines
         return lines
+
+    async def _first_page(self, gateway: Bus, first_seq: int) -> ExportPage:
+        """A replica that stands by signs nothing: for a moment it may have nothing to show, and says so."""
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    page: ExportPage = await gateway.ask(ExportLedger(first_seq=first_seq))
+                    return page
+                except CountersignError as error:
+                    if "nothing is covered" not in error.detail:
+                        raise
+                await asyncio.sleep(0.05)
 
     async def verified(self) -> Report:
         """The verification of an export, as a stranger would make it."""

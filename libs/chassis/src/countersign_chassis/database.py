@@ -50,6 +50,7 @@ class Database:
             command_timeout=30,
             timeout=5,
             max_inactive_connection_lifetime=0,
+            reset=_keep,
             server_settings={
                 "application_name": f"countersign-{self._name}",
                 "timezone": "UTC",
@@ -69,9 +70,25 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection of the pool."""
+        """A connection of the pool; leave no session state behind (see :meth:`session`)."""
         async with self.pool.acquire() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """A connection whose session may be changed: its locks and settings are undone when it is given back.
+
+        One that cannot be reset is closed, which undoes them too.
+        """
+        async with self.pool.acquire() as connection:
+            try:
+                yield connection
+            finally:
+                try:
+                    async with asyncio.timeout(2):
+                        await connection.reset()
+                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    connection.terminate()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
@@ -118,6 +135,10 @@ class Database:
                     digest,
                 )
         return len(missing)
+
+
+async def _keep(_: object) -> None:
+    """Nothing is reset at release, which would be a round trip each time: see :meth:`Database.session`."""
 
 
 def _migrations(package: str) -> dict[int, tuple[str, str, str]]:

@@ -104,7 +104,7 @@ class Writer:
         while True:
             before = self._appender.head.seq
             try:
-                async with self._db.connection() as connection:
+                async with self._db.session() as connection:
                     await self._stand_by(connection)
                     head, last_event = await self._take_over()
                     await self._appender.run(connection, head, last_event)

@@ -117,8 +117,8 @@ class Store:
 
     @asynccontextmanager
     async def alone(self, lock: Lock) -> AsyncIterator[Connection]:
-        """A connection that holds ``lock`` until it is given back (the pool's reset frees it, as does a crash)."""
-        async with self._db.connection() as connection:
+        """A connection that holds ``lock`` until it is given back (the session's end frees it, as does a crash)."""
+        async with self._db.session() as connection:
             await connection.execute("SELECT pg_advisory_lock($1, $2)", _LOCKS, lock)
             yield connection
 
