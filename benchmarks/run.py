@@ -34,7 +34,7 @@ def main() -> None:
     options = parser.parse_args()
     concurrencies = tuple(options.in_flight)
     folder = Path(tempfile.mkdtemp(prefix="countersign-bench-"))
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=110)
     try:
         console.print("the floor: three plain JetStream hops …")
         (folder / "floor").mkdir()
