@@ -61,16 +61,22 @@ times = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.ju
 #: What the code asks for beyond what these schemas say.
 BEYOND: Mapping[str, Strategy] = {
     "Condition": st.sampled_from(
-        [{"equals": 1}, {"in": ["a"]}, {"at_least": 0.5}, {"present": True}, {"present": False}]
-    ).map(lambda one: {"field": "f"} | one),
+        [
+            {"field": "f", "equals": 1},
+            {"field": "f", "in": ["a"]},
+            {"field": "f", "at_least": 0.5},
+            {"field": "f", "present": True},
+            {"field": "f", "present": False},
+        ]
+    ),
     "Guardrail": st.sampled_from(
         [
-            {"kind": "session_calls", "limit": 5},
-            {"kind": "rate", "limit": 5, "window_s": 60, "per": "agent"},
-            {"kind": "spend", "limit": 9.5, "window_s": 60, "per": "tool", "field": "amount"},
-            {"kind": "time_window", "start": "09:00", "end": "17:30", "timezone": "Europe/Berlin"},
+            {"name": "g", "kind": "session_calls", "limit": 5},
+            {"name": "g", "kind": "rate", "limit": 5, "window_s": 60, "per": "agent"},
+            {"name": "g", "kind": "spend", "limit": 9.5, "window_s": 60, "per": "tool", "field": "amount"},
+            {"name": "g", "kind": "time_window", "start": "09:00", "end": "17:30", "timezone": "Europe/Berlin"},
         ]
-    ).map(lambda one: {"name": "g"} | one),
+    ),
     "scope": st.sampled_from(["all", "env:prod", "tool:t", "profile:p", "agent:a", "session:s"]),
     # null is refused where a fact is declared
     "equals": anything.filter(lambda value: value is not None),

@@ -201,7 +201,11 @@ def _without(line: str) -> str:
 def _environment() -> dict[str, str]:
     """As in a new terminal with the environment active: ours on the path, nothing of Countersign's or Python's set."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERSIGN_", "PYTHON"))}
-    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath), str(Path(__file__).with_name("bin"))]
+    folders = [
+        str(Path(sys.executable).parent),
+        os.environ.get("PATH", os.defpath),
+        str(Path(__file__).with_name("bin")),
+    ]
     path = os.pathsep.join(folders)  # the last: a stand-in for curl, where there is none
     return mine | {"PATH": path, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
 
