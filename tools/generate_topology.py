@@ -129,6 +129,7 @@ def _users() -> list[str]:
 
 
 def _access(access: topology.Access) -> str:
-    published = bullets(code(subject) for subject in access.publish)
-    heard = bullets(code(subject) for subject in access.subscribe)
+    # sorted: the topology has them in the order in which the modules of the contracts were imported
+    published = bullets(code(subject) for subject in sorted(access.publish))
+    heard = bullets(code(subject) for subject in sorted(access.subscribe))
     return f"May publish:\n\n{published}\n\nMay hear:\n\n{heard}"

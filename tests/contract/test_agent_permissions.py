@@ -73,6 +73,7 @@ async def test_an_agent_hears_its_own_results_alone(alpha: Line) -> None:
     wide = {">", "agents.>", "agents.*.results.>", "*.alpha.results.>", "agents.alpha.>", "_INBOX.>", "_INBOX.*.>"}
     others = {"agents.beta.results.>", "agents.beta.control.>", "_INBOX.beta.>", "_INBOX.gateway.>"}
     asked = {subjects.agent(name, verb) for name in ("alpha", "beta", "*") for verb in subjects.AGENT_PUBLISHES}
+    asked |= {f"{subject}.>" for subject in asked}
     foreign = wide | others | asked | CORE_SUBJECTS | API_CALLS | {"$JS.EVENT.>", "$SYS.>"}
     assert await alpha.refused_to_hear(foreign | own) == foreign
 

@@ -59,24 +59,16 @@ anything = st.recursive(
 )
 times = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)).map(datetime.isoformat)
 #: What the code asks for beyond what these schemas say.
+CONDITIONS: list[Schema] = [{"equals": 1}, {"in": ["a"]}, {"at_least": 0.5}, {"present": True}, {"present": False}]
+GUARDRAILS: list[Schema] = [
+    {"kind": "session_calls", "limit": 5},
+    {"kind": "rate", "limit": 5, "window_s": 60, "per": "agent"},
+    {"kind": "spend", "limit": 9.5, "window_s": 60, "per": "tool", "field": "amount"},
+    {"kind": "time_window", "start": "09:00", "end": "17:30", "timezone": "Europe/Berlin"},
+]
 BEYOND: Mapping[str, Strategy] = {
-    "Condition": st.sampled_from(
-        [
-            {"field": "f", "equals": 1},
-            {"field": "f", "in": ["a"]},
-            {"field": "f", "at_least": 0.5},
-            {"field": "f", "present": True},
-            {"field": "f", "present": False},
-        ]
-    ),
-    "Guardrail": st.sampled_from(
-        [
-            {"name": "g", "kind": "session_calls", "limit": 5},
-            {"name": "g", "kind": "rate", "limit": 5, "window_s": 60, "per": "agent"},
-            {"name": "g", "kind": "spend", "limit": 9.5, "window_s": 60, "per": "tool", "field": "amount"},
-            {"name": "g", "kind": "time_window", "start": "09:00", "end": "17:30", "timezone": "Europe/Berlin"},
-        ]
-    ),
+    "Condition": st.sampled_from([{"field": "f"} | one for one in CONDITIONS]),
+    "Guardrail": st.sampled_from([{"name": "g"} | one for one in GUARDRAILS]),
     "scope": st.sampled_from(["all", "env:prod", "tool:t", "profile:p", "agent:a", "session:s"]),
     # null is refused where a fact is declared
     "equals": anything.filter(lambda value: value is not None),
@@ -85,10 +77,10 @@ BEYOND: Mapping[str, Strategy] = {
 
 def allowed(schema: Any, root: Schema, name: str = "") -> Strategy:
     """Values that `schema` allows."""
-    if schema is True or schema == {}:
-        return anything
     if name in BEYOND:
         return BEYOND[name]
+    if schema is True or schema == {}:
+        return anything
     if "$ref" in schema:
         target = schema["$ref"].removeprefix("#/$defs/")
         return allowed(root["$defs"][target], root, target)

@@ -88,7 +88,7 @@ class Reader:
             elif fence.words[:1] == ("sh",) and "not-tested" not in fence.words:
                 if "background" in fence.words:
                     assert shown is not None, f"the page does not say what shows that this runs: {fence.text}"
-                    self.start(fence.text, until=self._adapted(shown.splitlines()[-1]))
+                    self.start(fence.text, until=shown.splitlines()[-1])
                 else:
                     printed = self.run(fence.text)
                     if shown is not None:
@@ -134,8 +134,9 @@ class Reader:
     def wait_for(self, line: str) -> None:
         """Wait until the command started last has printed the line."""
         process, log = self._running[-1]
+        line = " ".join(self._adapted(line).split())
         deadline = time.monotonic() + 60
-        while not any(_fits(" ".join(line.split()), each) for each in _lines(log.read_text())):
+        while not any(_fits(line, each) for each in _lines(log.read_text())):
             ended, said = process.poll() is not None, log.read_text()
             assert not ended or line in said, f"it ended with {process.returncode}, without saying {line!r}: {said}"
             assert time.monotonic() < deadline, f"it never said {line!r}: {said}"

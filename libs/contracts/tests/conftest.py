@@ -17,7 +17,7 @@ from countersign_ledger import SigningKey, TrustBundle
 AT = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Keys:
     """One key a service, and the trust bundle that lists them."""
 

@@ -38,6 +38,27 @@ class Outgoing:
     headers: dict[str, str]
 
 
+class _Client(Client):
+    """nats-py's client, but one that goes on reading.
+
+    The library's own (2.16) ends its read loop, and still says that it is connected, at a message whose headers are cut
+    short or whose status line or reply subject is not UTF-8: any agent could make the gateway deaf with one.
+    """
+
+    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, IndexError):
+            return None  # as if there were none; who needs one refuses the message
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        try:
+            reply.decode()
+        except UnicodeDecodeError:
+            reply = b""  # nobody can be answered there
+        await super()._process_msg(sid, subject, reply, data, headers)
+
+
 class NatsConnection:
     """A connection that publishes with acknowledgement. ``name`` is the user's, and the inbox prefix's last part."""
 
@@ -45,7 +66,7 @@ class NatsConnection:
         self._url = url
         self._creds = creds_file
         self.name = name
-        self.client = Client()
+        self.client = _Client()
         self._log = log
         self._acks: dict[str, asyncio.Future[Msg]] = {}
         self._tokens = count()
@@ -64,7 +85,7 @@ class NatsConnection:
 
     async def open(self) -> None:
         """Connect; raises :class:`Unavailable` if the server is not there, so that the caller can wait and say so."""
-        self.client = Client()
+        self.client = _Client()
         try:
             await self.client.connect(
                 self._url,

@@ -134,7 +134,9 @@ class DeadLettered(Event):
     at: Time
 
     def about(self) -> str:
-        return self.headers.get("ce-subject", self.subject)
+        # it is signed on a line of its own; what a stranger wrote into the header counts only where it can stand there
+        subject = self.headers.get("ce-subject", "")
+        return subject if subject and subject.isprintable() else self.subject
 
     def token(self) -> str:
         return f"{self.stream}.{self.consumer}"
