@@ -18,6 +18,7 @@ lines.
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import socket
@@ -212,17 +213,18 @@ def _environment() -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that follow one another and are free now."""
+    """Ports that follow one another and are free now.
+
+    Some are used only much later, so they lie below those that systems give to outgoing connections.
+    """
     while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            base = int(first.getsockname()[1])
+        base = random.randrange(20_000, 32_000)
         sockets = [socket.socket() for _ in range(count)]
         try:
             for offset, each in enumerate(sockets):
                 each.bind(("127.0.0.1", base + offset))
             return [base + offset for offset in range(count)]
-        except (OSError, OverflowError):
+        except OSError:
             continue
         finally:
             for each in sockets:
