@@ -21,7 +21,7 @@ up: $(READY) ## Run Countersign on this machine; Ctrl-C stops it
 	@$(BIN)/countersign up
 
 test: check ## Run everything CI runs
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=15
 
 check: $(READY) ## Style, types, import rules and drift of generated documents
 	$(BIN)/ruff format --check .
