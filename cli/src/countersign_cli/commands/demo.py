@@ -16,7 +16,7 @@ import typer
 from ..embedded.specs import Service, Spec, Step
 from ..local import LocalOptions, LocalSystem, probe_of
 from ..output import command, console, one_line_errors
-from .system import Narrator
+from .system import narrate
 
 
 @command
@@ -58,7 +58,7 @@ def demo(
     ]
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        code = system.run(Narrator(verbose=False), extra=extra, until="demo")
+        code = system.run(narrate, extra=extra, until="demo")
     finally:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)

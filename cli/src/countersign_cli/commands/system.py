@@ -46,7 +46,7 @@ def up(
         log_level=log_level,
     )
     system = LocalSystem(options)
-    code = system.run(Narrator(verbose=False), on_ready=lambda: say_ready(system))
+    code = system.run(narrate, on_ready=lambda: say_ready(system))
     console.print("stopped")
     raise typer.Exit(code)
 
@@ -68,25 +68,17 @@ def say_ready(system: LocalSystem) -> None:
     console.print("[green]ready[/]; Ctrl-C stops everything")
 
 
-class Narrator:
-    """Tells people what starts, dies and comes back."""
-
-    def __init__(self, *, verbose: bool) -> None:
-        self._verbose = verbose
-        self._up = False
-
-    def __call__(self, event: Event) -> None:
-        """One event of the supervisor."""
-        match event.kind:
-            case EventKind.DIED:
-                errors.print(f"[red]{event.name} died[/]: {escape(event.detail)}")
-                self._up = True
-            case EventKind.RESTARTING:
-                errors.print(f"[yellow]{event.name}[/] starts again {escape(event.detail)}")
-            case EventKind.READY | EventKind.FINISHED if event.name != "demo":
-                console.print(f"[dim]  {event.name} is {'done' if event.kind is EventKind.FINISHED else 'ready'}[/]")
-            case _:
-                pass
+def narrate(event: Event) -> None:
+    """Tell people what starts, dies and comes back."""
+    match event.kind:
+        case EventKind.DIED:
+            errors.print(f"[red]{event.name} died[/]: {escape(event.detail)}")
+        case EventKind.RESTARTING:
+            errors.print(f"[yellow]{event.name}[/] starts again {escape(event.detail)}")
+        case EventKind.READY | EventKind.FINISHED if event.name != "demo":
+            console.print(f"[dim]  {event.name} is {'done' if event.kind is EventKind.FINISHED else 'ready'}[/]")
+        case _:
+            pass
 
 
 @command

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field
 
@@ -27,18 +27,7 @@ State = Literal[
     "expired",
     "cancelled",
 ]
-STATES: tuple[State, ...] = (
-    "accepted",
-    "held",
-    "granted",
-    "executing",
-    "succeeded",
-    "failed",
-    "unknown",
-    "denied",
-    "expired",
-    "cancelled",
-)
+STATES: tuple[State, ...] = get_args(State)
 #: ``unknown`` is final for the pipeline: only a person or a probe moves it on, by reconciling.
 FINAL_STATES: frozenset[State] = frozenset({"succeeded", "failed", "unknown", "denied", "expired", "cancelled"})
 
