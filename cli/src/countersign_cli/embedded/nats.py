@@ -49,7 +49,8 @@ class EmbeddedNats:
                 *(str(nats_server_binary()), "--config", str(self._config)),
                 *("--ports_file_dir", str(self._runtime)),
             ],
-            env={"PATH": os.defpath},
+            # half of the processors: the services share them, and threads that wake each other cost more than they do
+            env={"PATH": os.defpath, "GOMAXPROCS": str(max(1, (os.cpu_count() or 2) // 2))},
             preexec=self.clear_leftovers,
             ready=self.ready,
             stop_signal=signal.SIGTERM,

@@ -25,6 +25,13 @@ ATTEMPT_S = 2.0
 PUBLISH_S = 8.0
 
 
+#: How long an acknowledgement may wait for company.
+UNHURRIED_S = 0.01
+
+_PLAIN_HEADERS = b"NATS/1.0\r\n"
+_END_OF_HEADERS = b"\r\n\r\n"
+
+
 class PublishRefused(CountersignError):
     """The server or the stream refused the message for good; repeating it would not help."""
 
@@ -39,13 +46,22 @@ class Outgoing:
 
 
 class _Client(Client):
-    """nats-py's client, but one that goes on reading.
+    """nats-py's client, but one that goes on reading, and handles headers in a tenth of the time.
 
     The library's own (2.16) ends its read loop, and still says that it is connected, at a message whose headers are cut
-    short or whose status line or reply subject is not UTF-8: any agent could make the gateway deaf with one.
+    short or whose status line or reply subject is not UTF-8: any agent could make the gateway deaf with one. It also
+    reads and writes headers piece by piece: an event has eleven.
     """
 
+    _kick_due = False
+
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
+        if headers and headers.startswith(_PLAIN_HEADERS) and headers.endswith(_END_OF_HEADERS):
+            try:
+                lines = headers[len(_PLAIN_HEADERS) : -len(_END_OF_HEADERS)].decode("ascii").split("\r\n")
+                return {name: value for name, value in (line.split(": ", 1) for line in lines)}
+            except ValueError:
+                pass  # unusual: the library's own parser decides
         try:
             return await super()._process_headers(headers)
         except (ValueError, IndexError):
@@ -57,6 +73,33 @@ class _Client(Client):
         except UnicodeDecodeError:
             reply = b""  # nobody can be answered there
         await super()._process_msg(sid, subject, reply, data, headers)
+
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
+        if headers is None:
+            return await super()._send_publish(subject, reply, payload, payload_size, headers)
+        block = "".join(["NATS/1.0\r\n", *[f"{name}: {value}\r\n" for name, value in headers.items()], "\r\n"])
+        if len(block.splitlines()) != len(headers) + 2:  # a line break in a value: the library replaces it
+            return await super()._send_publish(subject, reply, payload, payload_size, headers)
+        encoded = block.encode()
+        size = len(encoded)
+        command = f"HPUB {subject} {reply} {size} {size + payload_size}\r\n".encode()
+        await self._send_command(b"".join((command, encoded, payload, b"\r\n")))
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
+
+    async def publish_unhurried(self, subject: str, payload: bytes) -> None:
+        """Publish with whatever is sent next, or after ``UNHURRIED_S``: a write of its own wakes the server for it."""
+        await self._send_command(f"PUB {subject} {len(payload)}\r\n".encode() + payload + b"\r\n")
+        if not self._kick_due:
+            self._kick_due = True
+            asyncio.get_running_loop().call_later(UNHURRIED_S, self._kick)
+
+    def _kick(self) -> None:
+        self._kick_due = False
+        if self._pending_data_size and self._flush_queue is not None and self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
 
 class NatsConnection:

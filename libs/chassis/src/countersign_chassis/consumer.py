@@ -269,7 +269,7 @@ class EventConsumer:
         """Whether the handler has no use for it, by its headers alone; then it is acked unread."""
         if self._skip is None or not self._skip(msg.headers or {}):
             return False
-        await self.client.publish(msg.reply, b"")
+        await self.client.publish_unhurried(msg.reply, b"")
         return True
 
     async def _handle_one(self, delivery: RawDelivery) -> None:

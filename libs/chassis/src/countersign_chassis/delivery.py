@@ -91,7 +91,10 @@ class RawDelivery:
         if not self.settled:
             self.settled = True
             self._consumer.forget(self)
-            await self._consumer.client.publish(self._msg.reply, how)
+            if how:
+                await self._consumer.client.publish(self._msg.reply, how)
+            else:
+                await self._consumer.client.publish_unhurried(self._msg.reply, how)
 
 
 class Delivery(RawDelivery):

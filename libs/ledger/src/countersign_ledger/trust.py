@@ -58,11 +58,19 @@ class TrustedKey:
     not_after: str | None = None
 
 
+Verify = Callable[[bytes, bytes], None]
+"""Checks (signature, message) under one public key; raises `InvalidSignature` or `ValueError` if they do not fit."""
+
+
+def _by_cryptography(public_key: bytes) -> Verify:
+    return Ed25519PublicKey.from_public_bytes(public_key).verify
+
+
 class _Verifier(NamedTuple):
     """A key made ready for use, once: verifying is the hot path."""
 
     key: TrustedKey
-    verify: Callable[[bytes, bytes], None]
+    verify: Verify
     not_before: Instant | None
     not_after: Instant | None
 
@@ -71,11 +79,15 @@ class _Verifier(NamedTuple):
 class TrustBundle:
     """The keys of one deployment, by key id. Immutable, and safe to share between threads.
 
+    `prepare` makes a raw public key ready to verify with; the default is `cryptography`, and whoever verifies
+    thousands of times a second may hand in another implementation of RFC 8032.
+
     Raises InvalidTrustBundle, naming the field, when a key could not be used as it stands.
     """
 
     deployment: str
     keys: Mapping[str, TrustedKey]
+    prepare: Callable[[bytes], Verify] = field(default=_by_cryptography, repr=False, compare=False)
     _verifiers: dict[str, _Verifier] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -86,24 +98,26 @@ class TrustBundle:
             path = f"keys[{kid!r}]"
             if kid != key.kid:
                 raise InvalidTrustBundle(f"{path}.kid: is {shown(key.kid)}, listed under another id")
-            verifiers[kid] = _make_verifier(path, key)
+            verifiers[kid] = _make_verifier(path, key, self.prepare)
             if (other := owners.setdefault(key.public_key, kid)) != kid:
                 raise InvalidTrustBundle(f"{path}.public_key: is also the key of {shown(other)}")
         object.__setattr__(self, "keys", MappingProxyType(dict(self.keys)))
         object.__setattr__(self, "_verifiers", verifiers)
 
     @classmethod
-    def of(cls, deployment: str, keys: Iterable[TrustedKey]) -> TrustBundle:
+    def of(
+        cls, deployment: str, keys: Iterable[TrustedKey], prepare: Callable[[bytes], Verify] = _by_cryptography
+    ) -> TrustBundle:
         """Make a bundle of these keys. Raises InvalidTrustBundle, as for two keys of one id."""
         listed = list(keys)
         by_kid = {key.kid: key for key in listed}
         if len(by_kid) != len(listed):
             twice = next(key.kid for i, key in enumerate(listed) if by_kid[key.kid] is not key)
             raise InvalidTrustBundle(f"keys: two keys have the id {shown(twice)}")
-        return cls(deployment, by_kid)
+        return cls(deployment, by_kid, prepare)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> TrustBundle:
+    def from_json(cls, text: str | bytes, prepare: Callable[[bytes], Verify] = _by_cryptography) -> TrustBundle:
         """Read the form `to_json` writes. Raises InvalidTrustBundle, which names the field."""
         try:
             fields = Fields(parse_object(text), _BUNDLE_FIELDS)
@@ -113,7 +127,7 @@ class TrustBundle:
             deployment = fields.text("deployment")
         except FieldError as error:
             raise InvalidTrustBundle(f"trust bundle: {error}") from None
-        return cls.of(deployment, keys)
+        return cls.of(deployment, keys, prepare)
 
     def to_json(self) -> str:
         """The bundle as JSON, sorted and indented: equal bundles give equal text."""
@@ -167,7 +181,7 @@ def _require_valid(verifier: _Verifier, at: str) -> None:
         raise NotEntitled(f"key {key.kid} of {key.service} was valid until {key.not_after}, not at {at}")
 
 
-def _make_verifier(path: str, key: TrustedKey) -> _Verifier:
+def _make_verifier(path: str, key: TrustedKey, prepare: Callable[[bytes], Verify]) -> _Verifier:
     for name, value in (("kid", key.kid), ("service", key.service), *(("emits", type) for type in key.emits)):
         _require_text(f"{path}.{name}", value)
     if len(key.public_key) != 32:
@@ -178,8 +192,7 @@ def _make_verifier(path: str, key: TrustedKey) -> _Verifier:
     not_after = _instant(f"{path}.not_after", key.not_after)
     if not_before is not None and not_after is not None and not_after < not_before:
         raise InvalidTrustBundle(f"{path}.not_after: is before not_before, so the key is never valid")
-    public_key = Ed25519PublicKey.from_public_bytes(key.public_key)
-    return _Verifier(key, public_key.verify, not_before, not_after)
+    return _Verifier(key, prepare(key.public_key), not_before, not_after)
 
 
 def _instant(path: str, text: str | None) -> Instant | None:
