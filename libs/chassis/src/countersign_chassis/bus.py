@@ -93,8 +93,8 @@ class Bus:
         rpc = command.rpc
         envelope = seal(command.to_bytes(), id=new_id(), type=rpc.type, subject=rpc.subject, time=now(), key=self._key)
         try:
-            reply = await self.connection.client.request(
-                rpc.subject, envelope.body, timeout=timeout_s or rpc.timeout_s, headers=envelope.headers()
+            reply = await self.connection.request(
+                rpc.subject, envelope.body, envelope.headers(), timeout_s or rpc.timeout_s
             )
         except nats.errors.NoRespondersError:
             raise Unavailable(f"the {rpc.service} service is not running; try again in a moment") from None
@@ -105,12 +105,12 @@ class Bus:
     async def answer(self, kind: type[C], handler: Callable[[C], Awaitable[Frozen]]) -> None:
         """Answer a command: verified first, each in a task of its own, errors as problems."""
 
-        async def receive(msg: Msg) -> None:
+        def receive(msg: Msg) -> None:
             task = asyncio.create_task(self._respond(msg, kind, cast(Handler, handler)))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
-        await self.connection.client.subscribe(kind.rpc.subject, queue=kind.rpc.service, cb=receive)
+        await self.connection.client.listen(kind.rpc.subject, receive, queue=kind.rpc.service)
 
     async def _respond(self, msg: Msg, kind: type[Command], handler: Handler) -> None:
         try:
@@ -124,8 +124,8 @@ class Bus:
             self._log.exception("command failed", command=kind.rpc.type, error=str(error))
             body = problem_bytes(CountersignError(f"the {kind.rpc.service} service failed; its log says why"))
         try:
-            await msg.respond(body)
-        except (nats.errors.Error, OSError) as error:
+            self.connection.client.send(msg.reply, body)
+        except nats.errors.Error as error:
             self._log.warning("reply not sent", command=kind.rpc.type, error=str(error))
 
     def _read(self, msg: Msg, kind: type[Command]) -> Command:

@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import nats
 import orjson
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from countersign_contracts.errors import CountersignError, Unavailable
 
+from .client import NatsClient
+
 #: How long one attempt waits for its PubAck, and how long all attempts together may take.
 ATTEMPT_S = 2.0
 PUBLISH_S = 8.0
-
-
-#: How long an acknowledgement may wait for company.
-UNHURRIED_S = 0.01
-
-_PLAIN_HEADERS = b"NATS/1.0\r\n"
-_END_OF_HEADERS = b"\r\n\r\n"
 
 
 class PublishRefused(CountersignError):
@@ -45,61 +41,21 @@ class Outgoing:
     headers: dict[str, str]
 
 
-class _Client(Client):
-    """nats-py's client, but one that goes on reading, and handles headers in a tenth of the time.
+class _Batch:
+    """Messages on their way to a stream; ``done`` once each has its answer."""
 
-    The library's own (2.16) ends its read loop, and still says that it is connected, at a message whose headers are cut
-    short or whose status line or reply subject is not UTF-8: any agent could make the gateway deaf with one. It also
-    reads and writes headers piece by piece: an event has eleven.
-    """
+    __slots__ = ("answers", "done", "missing")
 
-    _kick_due = False
+    def __init__(self, size: int) -> None:
+        self.answers: list[Msg | None] = [None] * size
+        self.missing = size
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
-        if headers and headers.startswith(_PLAIN_HEADERS) and headers.endswith(_END_OF_HEADERS):
-            try:
-                lines = headers[len(_PLAIN_HEADERS) : -len(_END_OF_HEADERS)].decode("ascii").split("\r\n")
-                return {name: value for name, value in (line.split(": ", 1) for line in lines)}
-            except ValueError:
-                pass  # unusual: the library's own parser decides
-        try:
-            return await super()._process_headers(headers)
-        except (ValueError, IndexError):
-            return None  # as if there were none; who needs one refuses the message
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
-        try:
-            reply.decode()
-        except UnicodeDecodeError:
-            reply = b""  # nobody can be answered there
-        await super()._process_msg(sid, subject, reply, data, headers)
-
-    async def _send_publish(
-        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
-    ) -> None:
-        if headers is None:
-            return await super()._send_publish(subject, reply, payload, payload_size, headers)
-        block = "".join(["NATS/1.0\r\n", *[f"{name}: {value}\r\n" for name, value in headers.items()], "\r\n"])
-        if len(block.splitlines()) != len(headers) + 2:  # a line break in a value: the library replaces it
-            return await super()._send_publish(subject, reply, payload, payload_size, headers)
-        encoded = block.encode()
-        size = len(encoded)
-        command = f"HPUB {subject} {reply} {size} {size + payload_size}\r\n".encode()
-        await self._send_command(b"".join((command, encoded, payload, b"\r\n")))
-        if self._flush_queue is not None and self._flush_queue.empty():
-            await self._flush_pending()
-
-    async def publish_unhurried(self, subject: str, payload: bytes) -> None:
-        """Publish with whatever is sent next, or after ``UNHURRIED_S``: a write of its own wakes the server for it."""
-        await self._send_command(f"PUB {subject} {len(payload)}\r\n".encode() + payload + b"\r\n")
-        if not self._kick_due:
-            self._kick_due = True
-            asyncio.get_running_loop().call_later(UNHURRIED_S, self._kick)
-
-    def _kick(self) -> None:
-        self._kick_due = False
-        if self._pending_data_size and self._flush_queue is not None and self._flush_queue.empty():
-            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+    def answered(self, index: int, msg: Msg) -> None:
+        self.answers[index] = msg
+        self.missing -= 1
+        if not self.missing and not self.done.done():
+            self.done.set_result(None)
 
 
 class NatsConnection:
@@ -109,11 +65,11 @@ class NatsConnection:
         self._url = url
         self._creds = creds_file
         self.name = name
-        self.client = _Client()
+        self.client = NatsClient()
         self._log = log
-        self._acks: dict[str, asyncio.Future[Msg]] = {}
+        self._awaited: dict[str, Callable[[Msg], None]] = {}
         self._tokens = count()
-        self._ack_prefix = ""
+        self._reply_prefix = ""
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self.last_error: str | None = None
 
@@ -128,7 +84,7 @@ class NatsConnection:
 
     async def open(self) -> None:
         """Connect; raises :class:`Unavailable` if the server is not there, so that the caller can wait and say so."""
-        self.client = _Client()
+        self.client = NatsClient()
         try:
             await self.client.connect(
                 self._url,
@@ -148,8 +104,8 @@ class NatsConnection:
         except (OSError, TimeoutError, nats.errors.Error) as error:
             await self.client.close()  # a refused connect leaves its socket open
             raise Unavailable(f"nats-server at {self._url} does not accept {self.name}: {error}") from None
-        self._ack_prefix = self.client.new_inbox() + "."
-        await self.client.subscribe(self._ack_prefix + "*", cb=self._acked)
+        self._reply_prefix = self.client.new_inbox() + "."
+        await self.client.listen(self._reply_prefix + "*", self._replied)
 
     async def barrier(self) -> None:
         """Return once the server has taken in everything said so far.
@@ -179,10 +135,29 @@ class NatsConnection:
         for action in self._on_reconnect:
             await action()
 
-    async def _acked(self, msg: Msg) -> None:
-        future = self._acks.pop(msg.subject[len(self._ack_prefix) :], None)
-        if future is not None and not future.done():
-            future.set_result(msg)
+    def _replied(self, msg: Msg) -> None:
+        awaited = self._awaited.pop(msg.subject[len(self._reply_prefix) :], None)
+        if awaited is not None:
+            awaited(msg)
+
+    async def request(self, subject: str, body: bytes, headers: dict[str, str], timeout_s: float) -> Msg:
+        """Ask and await the one answer.
+
+        Raises :class:`TimeoutError`, :class:`nats.errors.NoRespondersError` when nobody listens, and what ``send``
+        raises.
+        """
+        token = str(next(self._tokens))
+        answered: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._awaited[token] = lambda msg: None if answered.done() else answered.set_result(msg)
+        try:
+            self.client.send(subject, body, reply=self._reply_prefix + token, headers=headers)
+            async with asyncio.timeout(timeout_s):
+                msg = await answered
+        finally:
+            self._awaited.pop(token, None)
+        if msg.headers and msg.headers.get("Status") == "503":
+            raise nats.errors.NoRespondersError
+        return msg
 
     async def publish_to_stream(self, messages: list[Outgoing]) -> None:
         """Publish and await every PubAck, repeating those that got none.
@@ -205,40 +180,42 @@ class NatsConnection:
             pause = min(pause * 2, 1.0)
 
     async def _attempt(self, messages: list[Outgoing]) -> list[Outgoing]:
-        loop = asyncio.get_running_loop()
-        waiting: dict[str, tuple[asyncio.Future[Msg], Outgoing]] = {}
-        unsent: list[Outgoing] = []
-        for message in messages:
-            token = str(next(self._tokens))
-            future: asyncio.Future[Msg] = loop.create_future()
-            self._acks[token] = future
-            try:
-                await self.client.publish(
-                    message.subject, message.body, reply=self._ack_prefix + token, headers=message.headers
+        """Send each once; returns those that the stream did not take and may yet."""
+        batch = _Batch(len(messages))
+        tokens: list[str] = []
+        try:
+            for index, message in enumerate(messages):
+                token = str(next(self._tokens))
+                self._awaited[token] = partial(batch.answered, index)
+                tokens.append(token)
+                self.client.send(
+                    message.subject, message.body, reply=self._reply_prefix + token, headers=message.headers
                 )
-            except (nats.errors.Error, OSError) as error:
-                del self._acks[token]
-                if isinstance(error, nats.errors.MaxPayloadError):
-                    raise PublishRefused(f"the message to {message.subject} is larger than the bus carries") from None
-                unsent.append(message)
-            else:
-                waiting[token] = (future, message)
-        if not waiting:
-            return unsent
-        done, _ = await asyncio.wait([future for future, _ in waiting.values()], timeout=ATTEMPT_S)
-        for token, (future, message) in waiting.items():
-            if future not in done:
-                self._acks.pop(token, None)
-                unsent.append(message)
-                continue
-            ack = future.result()
-            if ack.headers and ack.headers.get("Status") == "503":
-                unsent.append(message)
-                continue
-            answer = orjson.loads(ack.data)
-            if refused := answer.get("error"):
-                if refused.get("code", 500) >= 500:
-                    unsent.append(message)
-                    continue
-                raise PublishRefused(f"the stream refused {message.subject}: {refused.get('description')}")
-        return unsent
+        except nats.errors.MaxPayloadError:
+            self._forget(tokens)
+            raise PublishRefused(f"the message to {message.subject} is larger than the bus carries") from None
+        except nats.errors.BadHeaderError as error:
+            self._forget(tokens)
+            raise PublishRefused(f"the message to {message.subject} cannot be sent: {error}") from None
+        except nats.errors.Error:
+            batch.missing -= len(messages) - index  # this one and those after it were not sent
+        if batch.missing > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ATTEMPT_S):
+                    await batch.done
+            self._forget(tokens)
+        return [m for m, answer in zip(messages, batch.answers, strict=True) if not _taken(m, answer)]
+
+    def _forget(self, tokens: list[str]) -> None:
+        for token in tokens:
+            self._awaited.pop(token, None)
+
+
+def _taken(message: Outgoing, answer: Msg | None) -> bool:
+    """Whether the stream has it; raises :class:`PublishRefused` if it never will."""
+    if answer is None or (answer.headers and answer.headers.get("Status") == "503"):
+        return False
+    refused = orjson.loads(answer.data).get("error")
+    if refused and refused.get("code", 500) < 500:
+        raise PublishRefused(f"the stream refused {message.subject}: {refused.get('description')}")
+    return not refused

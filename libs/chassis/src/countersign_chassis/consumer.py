@@ -16,7 +16,6 @@ from typing import Any
 
 import nats.errors
 import orjson
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Histogram
@@ -29,6 +28,7 @@ from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
 
 from .bus import Bus
+from .client import NatsClient
 from .connection import NatsConnection
 from .delivery import Delivery, RawDelivery
 from .metrics import SIZE_BUCKETS, Metrics
@@ -101,41 +101,44 @@ class EventConsumer:
         self._linger_s = linger_s
         self._skip = skip
         self._pull_size = max_batch * 2
-        self._slots = asyncio.Semaphore(concurrency)
+        self._free = concurrency
         self._arrived: deque[Msg] = deque()
-        self._wake = asyncio.Event()
+        self._beginning = False
         self._asked = 0
         self._last_heard = 0.0
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loops: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
         self._held: dict[int, RawDelivery] = {}
         self._stopping = False
 
     @property
-    def client(self) -> Client:
+    def client(self) -> NatsClient:
         """The NATS client that settles deliveries."""
         return self._connection.client
 
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Compare the server's consumer with the topology, then pull. Raises :class:`Refused` where they differ."""
+        """Compare the server's consumer with the topology, then pull. Raises :class:`Refused` where they differ.
+
+        Does nothing a second time: a service may start one of its own before all are started.
+        """
+        if self._subscription is not None:
+            return
         await self._bind()
         self._inbox = self.client.new_inbox()
-        self._subscription = await self.client.subscribe(
-            self._inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
-        await self._pull()
+        self._subscription = await self.client.listen(self._inbox, self._receive)
+        self._pull()
         self._connection.on_reconnect(self._restart_pull)
-        self._loops = [asyncio.create_task(self._work()), asyncio.create_task(self._watch())]
+        self._watching = asyncio.create_task(self._watch())
 
     async def stop(self, grace_s: float) -> None:
         """Take nothing more, let running handlers finish, give back what was not begun."""
         self._stopping = True
-        for loop in self._loops:
-            loop.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._subscription is not None:
             try:
                 await self._subscription.unsubscribe()
@@ -146,7 +149,7 @@ class EventConsumer:
             for task in unfinished:
                 task.cancel()
         while self._arrived:
-            await self.client.publish(self._arrived.popleft().reply, b"-NAK")
+            self.tell_server(self._arrived.popleft().reply, b"-NAK")
 
     async def _bind(self) -> None:
         reply = await self.client.request(f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}", b"", timeout=3)
@@ -163,7 +166,7 @@ class EventConsumer:
 
     # --- pulling ----------------------------------------------------------------------------------
 
-    async def _pull(self) -> None:
+    def _pull(self) -> None:
         size = self._pull_size - self._asked
         if size <= 0:
             return
@@ -174,18 +177,21 @@ class EventConsumer:
             "expires": int(_EXPIRES_S * 1e9),
             "idle_heartbeat": int(_HEARTBEAT_S * 1e9),
         }
-        await self.client.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{self.spec.stream}.{self.spec.name}",
-            orjson.dumps(request),
-            reply=self._inbox,
-        )
+        try:
+            self.client.send(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self.spec.stream}.{self.spec.name}",
+                orjson.dumps(request),
+                reply=self._inbox,
+            )
+        except nats.errors.Error as error:  # asked again by the watch, or when the connection is back
+            self._log.warning("cannot ask for messages", error=str(error))
 
     async def _restart_pull(self) -> None:
         if not self._stopping:
             self._asked = 0
-            await self._pull()
+            self._pull()
 
-    async def _receive(self, msg: Msg) -> None:
+    def _receive(self, msg: Msg) -> None:
         self._last_heard = asyncio.get_running_loop().time()
         if msg.headers is not None and not msg.reply and (status := msg.headers.get("Status")):
             if status in ("404", "408", "409"):
@@ -195,11 +201,11 @@ class EventConsumer:
                 if status == "409" and "Deleted" in msg.headers.get("Description", ""):
                     self._log.error("the consumer was deleted on the server; run `countersign bootstrap`")
                     return
-                await self._pull()
+                self._pull()
             return
         self._asked -= 1
         self._arrived.append(msg)
-        self._wake.set()
+        self._begin()
 
     async def _watch(self) -> None:
         """Renew a pull that fell silent, and keep long work from being delivered again."""
@@ -212,37 +218,44 @@ class EventConsumer:
             if silent > 2 * _HEARTBEAT_S + 1 and self._connection.connected:
                 self._log.warning("pull fell silent; asking again", silent_s=round(silent, 1))
                 self._asked = 0
-                await self._pull()
+                self._pull()
 
     # --- handling ---------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
-        while True:
-            await self._wake.wait()
-            if self._linger_s:
-                await asyncio.sleep(self._linger_s)
-            await self._slots.acquire()
-            batch = [self._arrived.popleft() for _ in range(min(len(self._arrived), self._max_batch))]
-            if not self._arrived:
-                self._wake.clear()
-            if self._asked <= self._pull_size // 2:
-                await self._pull()
-            if not batch:
-                self._slots.release()
-                continue
-            task = asyncio.create_task(self._handle(batch))
+    def _begin(self) -> None:
+        """Begin a batch, if there is a slot: it takes what has arrived by the time it runs."""
+        if self._free and not self._beginning and not self._stopping:
+            self._beginning = True
+            self._free -= 1
+            task = asyncio.create_task(self._batch())
             self._tasks.add(task)
             task.add_done_callback(self._done)
 
+    async def _batch(self) -> None:
+        if self._linger_s:
+            await asyncio.sleep(self._linger_s)
+        batch = [self._arrived.popleft() for _ in range(min(len(self._arrived), self._max_batch))]
+        self._beginning = False
+        if self._arrived:
+            self._begin()
+        if self._asked <= self._pull_size // 2:
+            self._pull()
+        if batch:
+            await self._handle(batch)
+
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._slots.release()
-        if not task.cancelled() and (error := task.exception()):
+        self._free += 1
+        if task.cancelled():
+            return
+        if error := task.exception():
             self._log.error("handling failed outside the handler", error=str(error))
+        if self._arrived:
+            self._begin()
 
     async def _handle(self, messages: list[Msg]) -> None:
         if self._skip is not None:
-            messages = [m for m in messages if not await self._skipped(m)]
+            messages = [m for m in messages if not self._skipped(m)]
         deliveries = [d for m in messages if (d := await self._open(m)) is not None]
         if not deliveries:
             return
@@ -265,11 +278,11 @@ class EventConsumer:
                 await delivery.ack()
         self._metrics.handled.labels(name).inc(len(deliveries))
 
-    async def _skipped(self, msg: Msg) -> bool:
+    def _skipped(self, msg: Msg) -> bool:
         """Whether the handler has no use for it, by its headers alone; then it is acked unread."""
         if self._skip is None or not self._skip(msg.headers or {}):
             return False
-        await self.client.publish_unhurried(msg.reply, b"")
+        self.tell_server(msg.reply, b"")
         return True
 
     async def _handle_one(self, delivery: RawDelivery) -> None:
@@ -328,6 +341,13 @@ class EventConsumer:
                 at=now(),
             )
         )
+
+    def tell_server(self, reply: str, how: bytes) -> None:
+        """Settle a message, as sure as that ever is: of what the server does not hear it delivers the message again."""
+        try:
+            self.client.send_unhurried(reply, how)
+        except nats.errors.Error as error:
+            self._log.debug("not settled; it will be delivered again", error=str(error))
 
     def keep(self, delivery: RawDelivery) -> None:
         """Send in-progress for this delivery until it is settled."""

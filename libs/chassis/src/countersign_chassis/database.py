@@ -7,7 +7,7 @@ import hashlib
 import re
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import TypeAlias
 
@@ -88,7 +88,8 @@ class Database:
                     async with asyncio.timeout(2):
                         await connection.reset()
                 except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                    connection.terminate()
+                    with suppress(asyncpg.InterfaceError):  # it ended by itself
+                        connection.terminate()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

@@ -85,16 +85,13 @@ class RawDelivery:
     async def in_progress(self) -> None:
         """Tell the server that it is still being worked on."""
         if not self.settled:
-            await self._consumer.client.publish(self._msg.reply, b"+WPI")
+            self._consumer.tell_server(self._msg.reply, b"+WPI")
 
     async def _settle(self, how: bytes) -> None:
         if not self.settled:
             self.settled = True
             self._consumer.forget(self)
-            if how:
-                await self._consumer.client.publish(self._msg.reply, how)
-            else:
-                await self._consumer.client.publish_unhurried(self._msg.reply, how)
+            self._consumer.tell_server(self._msg.reply, how)
 
 
 class Delivery(RawDelivery):

@@ -41,6 +41,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         measures,
         failpoints,
         max_entries=settings.append_max_entries,
+        linger_s=settings.append_linger_s,
         write_timeout_s=settings.write_timeout_s,
     )
     checkpoints = Checkpoints(

@@ -1,6 +1,7 @@
 """The one place where the ledger grows: what arrives from all streams goes into it batch by batch.
 
-While one batch is being committed the next one gathers; an idle appender writes at once. What cannot be written stays
+While one batch is being committed the next one gathers. An idle appender writes at once what somebody waits for (the
+executor, for grants), and lets anything else wait a moment for company. What cannot be written stays
 here, in order and unacknowledged, until it can: nothing is confirmed and nothing is lost meanwhile.
 """
 
@@ -9,17 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import asyncpg
 
 from countersign_chassis import Connection, Failpoints
+from countersign_contracts.actions import ActionGranted
 from countersign_contracts.control import Checkpointed
 from countersign_contracts.model import now
 from countersign_ledger.entry import GENESIS, Chain
 from countersign_ledger.signing import SigningKey
 
-from .arrival import Arrival, Doubt, Doubted
+from .arrival import Arrival, Believed, Doubt, Doubted
 from .measures import Measures
 from .receipts import Receipts
 from .sealing import Sealed, ids_of, seal_all
@@ -27,6 +30,9 @@ from .store import Head, HeadMoved, LedgerStore
 
 #: Bodies of one batch together, at most: more would hold up what waits behind it.
 MAX_BATCH_BYTES = 8 * 1024 * 1024
+
+#: Nothing executes before these are on record.
+_AWAITED = frozenset({ActionGranted.spec.type})
 
 
 class StandingBy(Exception):
@@ -59,6 +65,7 @@ class Appender:
         failpoints: Failpoints,
         *,
         max_entries: int,
+        linger_s: float,
         write_timeout_s: float,
     ) -> None:
         self._store = store
@@ -67,9 +74,11 @@ class Appender:
         self._measures = measures
         self._failpoints = failpoints
         self._max_entries = max_entries
+        self._linger_s = linger_s
         self._write_timeout_s = write_timeout_s
         self._waiting: deque[_Unit] = deque()
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._open = False
         self.head = Head(0, GENESIS)
         self.last_event = 0
@@ -90,6 +99,8 @@ class Appender:
             self._measures.waiting_since = now()
         self._waiting.append(_Unit(arrivals, sum(len(a.message.body) for a in arrivals), done))
         self._wake.set()
+        if any(isinstance(a, Believed) and a.envelope.type in _AWAITED for a in arrivals):
+            self._hurry.set()
         return done
 
     def open(self) -> None:
@@ -120,6 +131,7 @@ class Appender:
             nonlocal lost
             lost = True
             self._wake.set()
+            self._hurry.set()
 
         connection.add_termination_listener(ended)
         try:
@@ -129,6 +141,10 @@ class Appender:
                     if lost:
                         raise ConnectionLost("the connection to PostgreSQL ended")
                     await self._wake.wait()
+                if not self._hurry.is_set():
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._hurry.wait(), self._linger_s)
+                self._hurry.clear()
                 await self._write(connection, self._take())
         finally:
             if not lost:

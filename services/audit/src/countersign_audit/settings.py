@@ -29,6 +29,9 @@ class Settings(ServiceSettings):
         default=1000, ge=1, description="sooner still, when so many entries are not covered yet"
     )
     append_max_entries: int = Field(default=512, ge=1, le=8192, description="entries written at once, at most")
+    append_linger_s: float = Field(
+        default=0.005, ge=0, le=1, description="how long entries that nobody waits for may wait for others"
+    )
     write_timeout_s: float = Field(
         default=10.0,
         gt=0,

@@ -69,12 +69,10 @@ class Ingress:
     async def start(self) -> None:
         """Listen for requests."""
         for verb, handler in (("call", self._call), ("get", self._get), ("cancel", self._cancel)):
-            await self._connection.client.subscribe(
-                f"agents.*.{verb}", queue="gateway", cb=self._spawning(handler), pending_msgs_limit=-1
-            )
+            await self._connection.client.listen(f"agents.*.{verb}", self._spawning(handler), queue="gateway")
 
     def _spawning(self, handler: Any) -> Any:
-        async def receive(msg: Msg) -> None:
+        def receive(msg: Msg) -> None:
             task = asyncio.create_task(self._answer(msg, handler))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -124,8 +122,8 @@ class Ingress:
     async def _tell(self, agent_id: str, request_id: str, body: bytes) -> None:
         headers = self._sealed(agent_id, request_id, body)
         try:
-            await self._connection.client.publish(subjects.results(agent_id, request_id), body, headers=headers)
-        except (NatsError, OSError) as error:
+            self._connection.client.send(subjects.results(agent_id, request_id), body, headers=headers)
+        except NatsError as error:
             self._log.warning("result not sent; the agent can ask for it", error=str(error))
 
     def _sealed(self, agent_id: str, request_id: str, body: bytes) -> dict[str, str]:
@@ -155,8 +153,8 @@ class Ingress:
             request_id = _request_id_in(msg.data) or "none"
             body = orjson.dumps(problem_for_bus(CountersignError("the gateway failed; its log says why"), None))
         try:
-            await self._connection.client.publish(msg.reply, body, headers=self._sealed(agent_id, request_id, body))
-        except (NatsError, OSError) as error:
+            self._connection.client.send(msg.reply, body, headers=self._sealed(agent_id, request_id, body))
+        except NatsError as error:
             self._log.warning("reply not sent; the agent can ask for it", error=str(error))
 
     async def _call(self, agent_id: str, msg: Msg) -> ActionResult:

@@ -1,0 +1,130 @@
+"""nats-py's client, hardened and made quick: the one place that leans on its insides (pinned; tests/contract watches).
+
+The library's own (2.16) ends its read loop, and still says that it is connected, at a message whose headers are cut
+short or whose status line or reply subject is not UTF-8: any agent could make the gateway deaf with one. And it takes
+five turns of the event loop from the socket to a callback and two back: an action crosses it some thirty times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+#: How long an acknowledgement may wait for company.
+UNHURRIED_S = 0.01
+
+_PLAIN_HEADERS = b"NATS/1.0\r\n"
+_END_OF_HEADERS = b"\r\n\r\n"
+
+
+class NatsClient(Client):
+    """A client that goes on reading, calls back at once, and writes once a turn of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._listeners: dict[int, Callable[[Msg], None]] = {}
+        self._write_due = False
+        self._unhurried_due = False
+
+    # --- out --------------------------------------------------------------------------------------
+
+    def send(self, subject: str, body: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None) -> None:
+        """Publish without awaiting: what is sent in one turn of the loop goes out in one write.
+
+        While the server is away it is kept, within the limit of pending bytes. Raises :class:`nats.errors.Error`:
+        closed, beyond that limit, or larger than the server takes.
+        """
+        if len(body) > self._max_payload:
+            raise nats.errors.MaxPayloadError
+        if headers:
+            block = "".join(["NATS/1.0\r\n", *[f"{name}: {value}\r\n" for name, value in headers.items()], "\r\n"])
+            if block.count("\n") != len(headers) + 2 or block.count("\r") != len(headers) + 2:
+                raise nats.errors.BadHeaderError("a header contains a line break")
+            encoded = block.encode()
+            size = len(encoded)
+            command = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()
+            self._queue(b"".join((command, encoded, body, b"\r\n")))
+        else:
+            self._queue(b"".join((f"PUB {subject} {reply} {len(body)}\r\n".encode(), body, b"\r\n")))
+        if not self._write_due:
+            self._write_due = True
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def send_unhurried(self, subject: str, body: bytes) -> None:
+        """Publish with whatever is sent next, or after ``UNHURRIED_S``: a write of its own would wake the server."""
+        self._queue(b"".join((f"PUB {subject} {len(body)}\r\n".encode(), body, b"\r\n")))
+        if not self._unhurried_due:
+            self._unhurried_due = True
+            asyncio.get_running_loop().call_later(UNHURRIED_S, self._write_unhurried)
+
+    def _queue(self, command: bytes) -> None:
+        if self.is_closed:
+            raise nats.errors.ConnectionClosedError
+        if self._pending_data_size + len(command) > self._max_pending_size:
+            raise nats.errors.OutboundBufferLimitError
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(command)
+
+    def _write_unhurried(self) -> None:
+        self._unhurried_due = False
+        self._write()
+
+    def _write(self) -> None:
+        self._write_due = False
+        if not self._pending or not self.is_connected or self._transport is None or self._flush_queue is None:
+            return  # what waits is written when the connection is back
+        writer = self._transport._io_writer  # type: ignore[attr-defined]  # we speak TCP, never WebSocket
+        if writer is None or writer.transport.get_write_buffer_size():
+            # the server reads slowly: the library's flusher waits until the socket has drained
+            if self._flush_queue.empty():
+                self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+            return
+        pending, self._pending, self._pending_data_size = self._pending, [], 0
+        writer.write(b"".join(pending))
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    async def listen(self, subject: str, listener: Callable[[Msg], None], *, queue: str = "") -> Subscription:
+        """Subscribe; ``listener`` is called as messages are read, without queue or task. It must not raise or wait."""
+        subscription = await self.subscribe(subject, queue=queue)
+        self._listeners[subscription._id] = listener
+        return subscription
+
+    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
+        if headers and headers.startswith(_PLAIN_HEADERS) and headers.endswith(_END_OF_HEADERS):
+            try:
+                lines = headers[len(_PLAIN_HEADERS) : -len(_END_OF_HEADERS)].decode("ascii").split("\r\n")
+                return {name: value for name, value in (line.split(": ", 1) for line in lines)}
+            except ValueError:
+                pass  # unusual: the library's own parser decides
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, IndexError):
+            return None  # as if there were none; who needs one refuses the message
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        try:
+            reply_to = reply.decode()
+        except UnicodeDecodeError:
+            reply_to, reply = "", b""  # nobody can be answered there
+        listener = self._listeners.get(sid)
+        if listener is None:
+            return await super()._process_msg(sid, subject, reply, data, headers)
+        if sid not in self._subs:
+            del self._listeners[sid]  # unsubscribed meanwhile
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        known = await self._process_headers(headers) if headers else None
+        try:
+            listener(Msg(self, subject.decode(), reply_to, data, known))
+        except Exception as error:
+            await self._error_cb(error)
