@@ -94,6 +94,9 @@ environments: [dev, prod]
 """
 
 
+_ENDS = ("actions.executed", "actions.denied", "actions.cancelled", "actions.refused", "actions.reconciled")
+
+
 class World:
     """Started with :meth:`start`; ``http`` carries the gateway's API."""
 
@@ -204,6 +207,10 @@ class World:
         return status, answer
 
     async def trail(self, request_id: str) -> list[Any]:
-        """The ledger's entries about one action."""
-        found: list[Any] = (await self.ok("GET", f"/api/v1/audit/timeline?request_id={request_id}"))["items"]
-        return found
+        """The ledger's entries about an action that has ended; its end is there a moment after the answer."""
+        async with asyncio.timeout(5):
+            while True:
+                found: list[Any] = (await self.ok("GET", f"/api/v1/audit/timeline?request_id={request_id}"))["items"]
+                if found and found[-1]["kind"] in _ENDS:
+                    return found
+                await asyncio.sleep(0.01)

@@ -34,7 +34,7 @@ from .logs import logger
 from .metrics import Metrics
 from .projections import Mirror, Projector
 from .settings import ServiceSettings
-from .verifier import verifier
+from .sodium import signer, verifier
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
@@ -49,7 +49,7 @@ class Service:
         self.settings = settings
         self.failpoints = failpoints
         self.log = logger(name, settings.log_level)
-        self.key = SigningKey.from_json(_read(settings.signing_key_file, "signing key"))
+        self.key = SigningKey.from_json(_read(settings.signing_key_file, "signing key"), signer)
         self.trust = TrustBundle.from_json(_read(settings.trust_file, "trust bundle"), verifier)
         self.metrics = Metrics()
         self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=name)

@@ -9,7 +9,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta
 from typing import Any
 
-import jwt
 import orjson
 from pydantic import Field, ValidationError
 
@@ -68,7 +67,9 @@ def issue(
     }
     if approval_id:
         claims["approval_id"] = approval_id
-    return jwt.encode(claims, key.private, algorithm=_ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
+    header = {"alg": _ALGORITHM, "kid": key.kid, "typ": TYPE}
+    signed = b".".join((_encode(orjson.dumps(header)), _encode(orjson.dumps(claims))))
+    return b".".join((signed, _encode(key.sign(signed)))).decode("ascii")
 
 
 def verify(
@@ -94,8 +95,8 @@ def verify(
 def _read(token: str, trust: TrustBundle) -> Warrant:
     """Verify a compact JWS (RFC 7515) and read its claims.
 
-    By hand rather than by PyJWT, which takes twice as long, and so that the trust bundle alone says who may sign. The
-    algorithm is fixed: what the header says of it is compared, never followed.
+    By hand, as it is written: a JWT library takes twice as long, and wants to choose the key and the algorithm itself.
+    Here the trust bundle alone says who may sign, and what the header says is compared, never followed.
     """
     try:
         signed, signature = token.rsplit(".", 1)
@@ -113,6 +114,10 @@ def _read(token: str, trust: TrustBundle) -> Warrant:
     if warrant.iss != ISSUER or warrant.aud != AUDIENCE:
         raise InvalidWarrant(f"the warrant is by {warrant.iss!r} for {warrant.aud!r}, not by {ISSUER} for {AUDIENCE}")
     return warrant
+
+
+def _encode(raw: bytes) -> bytes:
+    return urlsafe_b64encode(raw).rstrip(b"=")
 
 
 def _decode(part: str) -> bytes:

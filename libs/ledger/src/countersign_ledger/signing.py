@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -44,16 +44,24 @@ def require_signable(names: Iterable[str], values: tuple[str, ...]) -> None:
             raise InvalidAttribute(f"{name} contains the forbidden character {forbidden}")
 
 
+Prepare = Callable[[bytes], Callable[[bytes], bytes]]
+"""Makes a raw seed (32 bytes) ready to sign with, by another implementation of RFC 8032."""
+
+
 class SigningKey:
-    """A service's Ed25519 key (RFC 8032). Only `private` and `to_json` give its secret away."""
+    """A service's Ed25519 key (RFC 8032). Only `private` and `to_json` give its secret away.
 
-    __slots__ = ("_private", "kid", "public_bytes", "service")
+    `prepare` is for whoever signs thousands of times a second; the default is `cryptography`.
+    """
 
-    def __init__(self, kid: str, service: str, private: Ed25519PrivateKey) -> None:
+    __slots__ = ("_private", "_sign", "kid", "public_bytes", "service")
+
+    def __init__(self, kid: str, service: str, private: Ed25519PrivateKey, prepare: Prepare | None = None) -> None:
         self.kid = kid
         self.service = service
         self.public_bytes: bytes = private.public_key().public_bytes_raw()
         self._private = private
+        self._sign = private.sign if prepare is None else prepare(private.private_bytes_raw())
 
     @classmethod
     def generate(cls, service: str) -> SigningKey:
@@ -63,7 +71,7 @@ class SigningKey:
         return cls(f"{service}-{fingerprint[:12]}", service, private)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> SigningKey:
+    def from_json(cls, text: str | bytes, prepare: Prepare | None = None) -> SigningKey:
         """Read the form `to_json` writes. Raises InvalidSigningKey: names the field, never shows the seed."""
         try:
             fields = Fields(parse_object(text), _KEY_FIELDS)
@@ -74,7 +82,7 @@ class SigningKey:
             seed = fields.base64url("seed", 32)
         except FieldError as error:
             raise InvalidSigningKey(f"signing key: {error}") from None
-        return cls(kid, service, Ed25519PrivateKey.from_private_bytes(seed))
+        return cls(kid, service, Ed25519PrivateKey.from_private_bytes(seed), prepare)
 
     def to_json(self) -> str:
         """The key as JSON, secret seed included: store it where only its service can read."""
@@ -88,7 +96,7 @@ class SigningKey:
 
     def sign(self, message: bytes) -> bytes:
         """The raw signature, 64 bytes."""
-        return self._private.sign(message)
+        return self._sign(message)
 
     def trusted(
         self, emits: Iterable[str], *, not_before: str | None = None, not_after: str | None = None
