@@ -65,7 +65,7 @@ async def test_a_service_hears_what_comes_after_it(deployment: Deployment, raw: 
     mallory = await deployment.agent("mallory")
     heard: asyncio.Queue[bytes] = asyncio.Queue()
 
-    async def hear(msg: Msg) -> None:
+    def hear(msg: Msg) -> None:
         heard.put_nowait(msg.data)
 
     gateway = NatsConnection(
@@ -73,7 +73,7 @@ async def test_a_service_hears_what_comes_after_it(deployment: Deployment, raw: 
     )
     await gateway.open()
     try:
-        await gateway.client.subscribe("agents.*.call", cb=hear)
+        await gateway.client.listen("agents.*.call", hear)
         await gateway.client.flush()
         said = await asyncio.to_thread(send, deployment.stack.nats_url, layout.root / "mallory.creds", raw)
         assert b"-ERR" not in said, "the server lets it through"

@@ -21,6 +21,7 @@ from countersign_ledger import SigningKey
 from .settings import Settings
 from .store import Accepted, Row, Store
 from .submission import Submission, make_action, request_sha256
+from .tracing import traceparent as trace_context
 from .waiters import Waiters
 
 Channel = Literal["http", "call", "nats"]
@@ -77,7 +78,7 @@ class Acceptance:
         event = ActionRequested(
             action=action, channel="http" if channel == "http" else "nats", credential_id=credential_id
         )
-        envelope = seal_event(event, time=at, key=self._key, traceparent=traceparent)
+        envelope = seal_event(event, time=at, key=self._key, traceparent=trace_context(traceparent))
         return Accepted(action, envelope, channel, idempotency_key, request_sha256(submission))
 
     async def accept(self, accepted: Accepted) -> ActionResult:
