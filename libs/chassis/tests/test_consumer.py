@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from countersign_chassis import Delivery, Service, ServiceSettings
+from countersign_cli.bootstrap import apply_topology
 from countersign_contracts.actions import Action, ActionRequested
 from countersign_contracts.canonical import action_digest
 from countersign_contracts.errors import Malformed, Refused
@@ -231,6 +232,22 @@ async def test_after_the_server_was_killed_and_came_back_events_flow_again(stack
     await asyncio.to_thread(stack.nats.start)
     await gateway.publish(requested(2))
     await consuming.until(lambda: consuming.times(2) >= 1, 20)
+    await consuming.service.stop()
+
+
+async def test_a_consumer_that_is_gone_shows_and_events_flow_once_it_is_made_anew(stack: Any) -> None:
+    """What JetStream held may be wiped at any time, and made anew by the bootstrap step."""
+    gateway = await stack.bus("gateway")
+    consuming = Consuming(stack)
+    await start(consuming)
+    client = await stack.client("bootstrap-core")
+    gone = await client.request("$JS.API.CONSUMER.DELETE.ACTIONS.policy-actions", b"", timeout=2)
+    assert orjson.loads(gone.data)["success"]
+    assert await unready(consuming.service) == ["consumer policy-actions of stream ACTIONS is gone from nats-server"]
+    await apply_topology(stack.nats_url, stack.layout)
+    await gateway.publish(requested(1))
+    await consuming.until(lambda: consuming.times(1) == 1)
+    assert consuming.service.unready() == []
     await consuming.service.stop()
 
 

@@ -36,6 +36,8 @@ from .outages import OUTAGES
 
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
+#: How often is asked whether a consumer that is gone was made anew.
+_GONE_S = 0.5
 
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
@@ -107,6 +109,8 @@ class EventConsumer:
         self._asked = 0
         self._last_heard = 0.0
         self._inbox = ""
+        #: Why nothing can arrive; None while the server has the consumer, or is away itself.
+        self.trouble: str | None = None
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -187,25 +191,37 @@ class EventConsumer:
             self._log.warning("cannot ask for messages", error=str(error))
 
     async def _restart_pull(self) -> None:
-        if not self._stopping:
+        self._pull_anew()
+
+    def _pull_anew(self) -> None:
+        if not self._stopping and self._connection.connected:
             self._asked = 0
             self._pull()
 
     def _receive(self, msg: Msg) -> None:
         self._last_heard = asyncio.get_running_loop().time()
-        if msg.headers is not None and not msg.reply and (status := msg.headers.get("Status")):
-            if status in ("404", "408", "409"):
-                # the request ended; it says how much of it was not delivered (ADR-37)
-                left = msg.headers.get("Nats-Pending-Messages")
-                self._asked = max(0, self._asked - int(left)) if left else 0
-                if status == "409" and "Deleted" in msg.headers.get("Description", ""):
-                    self._log.error("the consumer was deleted on the server; run `countersign bootstrap`")
-                    return
-                self._pull()
+        if msg.headers is not None and (status := msg.headers.get("Status")) and not msg.reply:
+            self._status(status, msg.headers)
             return
+        self.trouble = None
         self._asked -= 1
         self._arrived.append(msg)
         self._begin()
+
+    def _status(self, status: str, headers: dict[str, str]) -> None:
+        """What the server says of the pull request itself (ADR-37)."""
+        if status == "100":  # it stands
+            self.trouble = None
+        elif status == "503" or (status == "409" and "Deleted" in headers.get("Description", "")):
+            if self.trouble is None:
+                self._log.error("the consumer is gone from nats-server; waiting until it is made anew")
+            self.trouble = f"consumer {self.spec.name} of stream {self.spec.stream} is gone from nats-server"
+            asyncio.get_running_loop().call_later(_GONE_S, self._pull_anew)
+        elif status in ("404", "408", "409"):
+            # the request ended; it says how much of it was not delivered
+            left = headers.get("Nats-Pending-Messages")
+            self._asked = max(0, self._asked - int(left)) if left else 0
+            self._pull()
 
     async def _watch(self) -> None:
         """Renew a pull that fell silent, and keep long work from being delivered again."""
@@ -217,8 +233,7 @@ class EventConsumer:
             silent = asyncio.get_running_loop().time() - self._last_heard
             if silent > 2 * _HEARTBEAT_S + 1 and self._connection.connected:
                 self._log.warning("pull fell silent; asking again", silent_s=round(silent, 1))
-                self._asked = 0
-                self._pull()
+                self._pull_anew()
 
     # --- handling ---------------------------------------------------------------------------------
 

@@ -205,6 +205,7 @@ class Service:
                 for c in self._connections
                 if not c.connected
             ]
+        reasons += [each.trouble for each in self._consumers if each.trouble is not None]
         reasons += [f"{name}: {reason}" for name, check in self._ready_checks.items() if (reason := check())]
         return reasons
 
