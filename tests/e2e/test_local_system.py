@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -180,6 +181,41 @@ def test_a_day_in_the_life_of_a_local_system(up: Up, tmp_path: Path) -> None:
     assert [i["agent"]["agent_id"] for i in up.json("agents", "list")["items"]] == ["agent-support-001"]
     assert agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "denied"
     assert up.stop(signal.SIGTERM) == 0
+
+
+def test_a_wiped_jetstream_is_made_anew_and_what_was_accepted_goes_on(up: Up, tmp_path: Path) -> None:
+    """nats-server is killed and its store removed while an action waits for a person."""
+    up.start()
+    assert up.run("apply", "-f", str(GOVERNANCE)).returncode == 0
+    assert up.run("agents", "credentials", "agent-support-001", "--output", str(tmp_path)).returncode == 0
+    agent = Client(up.url, (tmp_path / "agent-support-001.token").read_text().strip())
+    held = agent.post(
+        "/api/v1/actions", {"tool": "update_ticket", "args": {"ticket_id": 1, "status": "closed"}, "env": "prod"}
+    )
+    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "held")
+    waiting = up.json("approvals", "list")["items"][0]
+
+    stores = [path for path in up.folder.rglob("jetstream") if path.is_dir()]
+    assert stores, "where JetStream keeps its streams"
+    os.kill(up.pids()["nats"], signal.SIGKILL)
+    for store in stores:
+        shutil.rmtree(store, ignore_errors=True)
+
+    wait(lambda: up.run("status").returncode == 0, 30)
+    voted = up.run("approvals", "reject", waiting["approval_id"], "--digest", waiting["action"]["digest"])
+    assert voted.returncode == 0, voted.stderr
+    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "denied", 30)
+
+    for service in ("policy", "executor"):  # begin anew with what the buckets hold
+        os.kill(up.pids()[service], signal.SIGKILL)
+    wait(lambda: up.run("status").returncode == 0, 30)
+    again = agent.send(
+        "POST", "/api/v1/actions", {"tool": "list_tickets", "args": {}, "env": "prod"}, headers={"Prefer": "wait=20"}
+    )
+    assert again["state"] == "failed" and again["decision"] == "allow", "allowed; there is no ticketing system to call"
+    export = tmp_path / "ledger.jsonl"
+    assert up.run("audit", "export", "-o", str(export)).returncode == 0
+    assert up.run("audit", "verify", str(export)).returncode == 0
 
 
 def token(up: Up) -> str:

@@ -149,7 +149,7 @@ class LocalSystem:
         specs: list[Spec] = [
             postgres.program(),
             nats.program(),
-            Step("bootstrap", bootstrap, after=("postgres", "nats")),
+            Step("bootstrap", bootstrap, after=("postgres", "nats"), again=True),
         ]
         ports = options.health_ports()
         for service in SERVICES:

@@ -55,6 +55,8 @@ class Step:
     name: str
     target: Callable[[], int]
     after: tuple[str, ...] = ()
+    again: bool = False
+    """It runs again each time one of those `after` which it runs has come back: what it made there may be gone."""
     terminal: bool = False
     """It prints to the terminal; otherwise into its log file."""
     stop_seconds: float = 10.0

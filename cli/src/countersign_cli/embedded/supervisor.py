@@ -137,7 +137,17 @@ class Supervisor:
             if child.state is State.WAITING and now >= child.due and self._may_start(child):
                 self._launch(child)
             elif child.state is State.STARTING and not isinstance(child.spec, Step) and child.spec.ready():
+                back = child.was_ready
                 self._tell(EventKind.READY, child, f"in {child.note_ready(time.monotonic()):.2f} s")
+                if back:
+                    self._repeat_steps(child.name)
+
+    def _repeat_steps(self, name: str) -> None:
+        """One that had died is back: the steps that prepare it are due again."""
+        for child in self._children.values():
+            spec = child.spec
+            if isinstance(spec, Step) and spec.again and name in spec.after and child.state is State.READY:
+                child.state, child.due = State.WAITING, time.monotonic()
 
     def _may_start(self, child: Child) -> bool:
         return all(self._children[name].state is State.READY for name in self._after[child.name])
