@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Any
 
 import nats.errors
@@ -17,27 +16,14 @@ from nats.aio.msg import Msg
 
 from countersign_chassis.client import NatsClient
 from countersign_chassis.connection import NatsConnection
-from countersign_cli.embedded.nats import EmbeddedNats
 
 _NAME = st.text(st.characters(codec="ascii", exclude_characters=" :\r\n", min_codepoint=33), min_size=1, max_size=12)
 _VALUE = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=20).map(str.strip)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedNats]:
-    """A bare nats-server, on a port of its own that it keeps."""
-    config = tmp_path / "nats.conf"
-    config.write_text("host: 127.0.0.1\nport: -1\n")
-    server = EmbeddedNats(config, tmp_path / "run")
-    server.start()
-    config.write_text(config.read_text().replace("-1", str(server.url()).rsplit(":", 1)[1]))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def connection(server: EmbeddedNats) -> AsyncIterator[NatsConnection]:
-    connection = NatsConnection(str(server.url()), None, "tester", structlog.get_logger())
+async def connection(bare_nats: Any) -> AsyncIterator[NatsConnection]:
+    connection = NatsConnection(str(bare_nats.url()), None, "tester", structlog.get_logger())
     await connection.open()
     yield connection
     await connection.close()
@@ -126,7 +112,7 @@ async def test_nothing_is_heard_after_unsubscribing(connection: NatsConnection) 
 
 
 async def test_what_is_sent_while_the_server_is_away_arrives_when_it_is_back(
-    server: EmbeddedNats, connection: NatsConnection
+    bare_nats: Any, connection: NatsConnection
 ) -> None:
     heard, back = Heard(), asyncio.Event()
 
@@ -136,13 +122,13 @@ async def test_what_is_sent_while_the_server_is_away_arrives_when_it_is_back(
     connection.on_reconnect(note)
     inbox = connection.client.new_inbox()
     await connection.client.listen(inbox, heard)
-    await asyncio.to_thread(server.stop)
+    await asyncio.to_thread(bare_nats.stop)
     async with asyncio.timeout(10):
         while connection.connected:
             await asyncio.sleep(0.01)
     connection.client.send(inbox, b"kept")
     connection.client.send_unhurried(inbox, b"too")
-    await asyncio.to_thread(server.start)
+    await asyncio.to_thread(bare_nats.start)
     async with asyncio.timeout(20):
         await back.wait()
     assert [(await heard.next()).data for _ in range(2)] == [b"kept", b"too"]

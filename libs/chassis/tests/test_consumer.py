@@ -11,7 +11,6 @@ import orjson
 import pytest
 
 from countersign_chassis import Delivery, Service, ServiceSettings
-from countersign_cli.bootstrap import apply_topology
 from countersign_contracts.actions import Action, ActionRequested
 from countersign_contracts.canonical import action_digest
 from countersign_contracts.errors import Malformed, Refused
@@ -244,7 +243,7 @@ async def test_a_consumer_that_is_gone_shows_and_events_flow_once_it_is_made_ane
     gone = await client.request("$JS.API.CONSUMER.DELETE.ACTIONS.policy-actions", b"", timeout=2)
     assert orjson.loads(gone.data)["success"]
     assert await unready(consuming.service) == ["consumer policy-actions of stream ACTIONS is gone from nats-server"]
-    await apply_topology(stack.nats_url, stack.layout)
+    await stack.apply_topology()
     await gateway.publish(requested(1))
     await consuming.until(lambda: consuming.times(1) == 1)
     assert consuming.service.unready() == []

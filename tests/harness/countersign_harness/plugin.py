@@ -1,4 +1,4 @@
-"""Fixtures: ``postgres`` (one server a session) and ``stack`` (a fresh deployment a test)."""
+"""Fixtures: servers alone (``postgres``, ``bare_nats``), a deployment (``stack``), the whole product (``world``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from countersign_cli.embedded.nats import EmbeddedNats
 from countersign_cli.embedded.postgres import EmbeddedPostgres
 
 from .stack import SUPERUSER_PASSWORD, Stack
@@ -19,6 +20,18 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
     """One real PostgreSQL for the whole session; each stack gets its own database on it."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), None, SUPERUSER_PASSWORD)
     server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bare_nats(tmp_path: Path) -> Iterator[EmbeddedNats]:
+    """A nats-server with no accounts and no streams, on a port that it keeps over a restart."""
+    config = tmp_path / "nats.conf"
+    config.write_text("host: 127.0.0.1\nport: -1\n")
+    server = EmbeddedNats(config, tmp_path / "run")
+    server.start()
+    config.write_text(config.read_text().replace("-1", str(server.url()).rsplit(":", 1)[1]))
     yield server
     server.stop()
 

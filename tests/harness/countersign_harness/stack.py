@@ -54,6 +54,10 @@ class Stack:
         await admin.execute(f'DROP DATABASE IF EXISTS "{DATABASE}" WITH (FORCE)')
         await admin.close()
         await prepare_database(superuser, self.superuser_dsn(), self._passwords)
+        await self.apply_topology()
+
+    async def apply_topology(self) -> None:
+        """Make the streams and consumers, as the bootstrap step does; again after JetStream was wiped."""
         await apply_topology(self.nats_url, self.layout)
 
     async def stop(self) -> None:
