@@ -298,7 +298,6 @@ SIGNERS = {
         ("countersign.warrant.v1", "policy"),
         ("countersign.result.v1", "gateway"),
         ("countersign.checkpoint.v1", "audit"),
-        ("countersign.receipt.v1", "audit"),
         ("countersign.audit.unverified.v1", "audit"),
         ("countersign.audit.repeated.v1", "audit"),
         ("countersign.actions.granted.v1", "policy"),

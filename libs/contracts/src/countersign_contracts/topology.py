@@ -19,7 +19,6 @@ DEFINED_IN = (actions, approval_commands, approvals, commands, control, fleet)
 
 Account = Literal["AGENTS", "CORE"]
 CHECKPOINT_TYPE = "countersign.checkpoint.v1"
-RECEIPT_TYPE = "countersign.receipt.v1"
 UNVERIFIED_TYPE = "countersign.audit.unverified.v1"
 REPEATED_TYPE = "countersign.audit.repeated.v1"
 RESULT_TYPE = "countersign.result.v1"
@@ -115,7 +114,7 @@ def emits(service: str) -> frozenset[str]:
     types |= {bucket.type for bucket in BUCKETS if bucket.owner == service}
     types |= {
         "policy": {WARRANT_TYPE},
-        "audit": {CHECKPOINT_TYPE, RECEIPT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
+        "audit": {CHECKPOINT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
         "gateway": {RESULT_TYPE},
     }.get(service, set())
     return frozenset(types)
