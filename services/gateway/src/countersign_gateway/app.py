@@ -13,6 +13,7 @@ from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
 from .outcomes import Outcomes
+from .recording import Recording
 from .settings import Settings
 from .store import Store
 from .sweeper import Sweeper
@@ -30,6 +31,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     redriven = metrics.counter("countersign_actions_redriven", "Accepted actions sent again by the sweeper")
     open_actions = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
 
+    unproven = metrics.gauge("countersign_ends_not_on_record", "Ended actions whose end the ledger does not have")
+
     agents, people = service.mirror(AGENTS), service.mirror(PEOPLE)
     tools, stops = service.mirror(TOOLS), service.mirror(STOPS)
     door = service.connection("gateway", settings.nats_agents_creds_file)
@@ -42,6 +45,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     ingress = Ingress(settings, door, acceptance, store, cancellation, waiters, service.key, service.log, refused)
     outcomes = Outcomes(settings, store, waiters, ingress.announce, failpoints, ended)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, open_actions, service.log)
+    recording = Recording(settings, store, service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     parts = Parts(
         settings=settings,
@@ -75,6 +79,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         skip=lambda headers: waiters.has_ended(headers.get("ce-subject")),
     )
     service.background(sweeper.run, "sweeper")
+    service.background(recording.run, "recording")
     service.background(changes.run, "changes")
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
