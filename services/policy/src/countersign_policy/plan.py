@@ -21,7 +21,7 @@ from .cedar_text import WrittenPolicy, parse, validate
 from .declarations import Declared
 from .engine import schema_of
 from .policy_set import PolicySet, compile_set
-from .profile_checks import check_profile
+from .profile_checks import check_marks, check_profile
 from .tools import compile_tool
 
 
@@ -67,7 +67,13 @@ def plan_change(documents: Iterable[Document], present: Iterable[Declared], tool
     before = {(item.kind, item.name): item for item in present}
     declared = [_declared(item) for item in parsed if isinstance(item.model, Profile | PolicyFile)]
     after = {**before, **{(item.kind, item.name): item for item in declared}}
+    others = [
+        Profile.model_validate_json(item.body)
+        for (kind, name), item in before.items()
+        if kind == "profile" and (kind, name) not in {(item.kind, item.name) for item in declared}
+    ]
     errors = _check(parsed, catalogue, {name for kind, name in after if kind == "profile"})
+    errors += [e for item in parsed if isinstance(item.model, Tool) for e in check_marks(item, item.model, others)]
     if errors:
         return Plan(tuple(errors), (), (), None)
     changes = tuple(_change(item, before.get((item.kind, item.name))) for item in declared)

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from countersign_contracts.catalogue import FileError, Guardrail, Profile, Tool, ToolRecord
 from countersign_contracts.documents import Parsed
+from countersign_contracts.sensitive import read_marks
 
 #: The fields that mean something to each kind of guardrail, beside those that every kind has.
 _MEANT: Mapping[str, tuple[str, ...]] = {
@@ -36,6 +37,20 @@ def check_profile(parsed: Parsed, profile: Profile, tools: Mapping[str, ToolReco
         names.add(guardrail.name)
         yield from _unknown(parsed, (*at, "tools"), guardrail.tools, tools)
         yield from _guardrail(parsed, at, guardrail, profile, tools)
+
+
+def check_marks(parsed: Parsed, tool: Tool, others: Iterable[Profile]) -> Iterator[FileError]:
+    """Arguments that the tool marks sensitive, and a profile that is not part of the change adds up."""
+    hidden = read_marks(tool.arguments)[0].holding
+    for profile in others:
+        for guardrail in profile.guardrails:
+            if guardrail.field in hidden and tool.name in (guardrail.tools or profile.tools):
+                message = (
+                    f"guardrail `{guardrail.name}` of profile `{profile.name}` adds `{guardrail.field}` up;"
+                    " a sensitive argument can be read by the executor only"
+                )
+                loc = ("arguments", "properties", guardrail.field or "")
+                yield parsed.error(loc, message, "no `x-sensitive` here, or a profile without that guardrail")
 
 
 def _guardrail(
@@ -74,7 +89,12 @@ def _spend(
     known = [tools[name].tool for name in named if name in tools]
     having = [tool for tool in known if field in _properties(tool)]
     for tool in known:
-        if tool in having and not _numeric(_properties(tool)[field]):
+        if field in read_marks(tool.arguments)[0].holding:
+            message = (
+                f"`{field}` of tool `{tool.name}` is sensitive: only the executor can read it, so nobody adds it up"
+            )
+            yield parsed.error((*at, "field"), message, _listed(_numbers(tool)))
+        elif tool in having and not _numeric(_properties(tool)[field]):
             message = f"`{field}` of tool `{tool.name}` is no number, so it cannot be added up"
             yield parsed.error((*at, "field"), message, _listed(_numbers(tool)))
         elif tool not in having and (guardrail.tools or not having):
@@ -110,7 +130,8 @@ def _properties(tool: Tool) -> Mapping[str, object]:
 
 
 def _numbers(tool: Tool) -> list[str]:
-    return [name for name, schema in _properties(tool).items() if _numeric(schema)]
+    hidden = read_marks(tool.arguments)[0].holding
+    return [name for name, schema in _properties(tool).items() if _numeric(schema) and name not in hidden]
 
 
 def _numeric(schema: object) -> bool:
