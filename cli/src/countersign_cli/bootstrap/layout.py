@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def box_key(self) -> Path:
-        """The private key that opens sensitive arguments; only the executor reads it."""
+        """The private keys that open sensitive arguments, the newest first; only the executor reads them."""
         return self.root / "keys" / "executor-box.key"
 
     @property

@@ -191,7 +191,10 @@ def _trust(layout: Layout) -> str:
 
 
 def _argument_keys(layout: Layout) -> None:
-    """For sensitive arguments: the executor's pair, and the gateway's key of marks."""
+    """For sensitive arguments: the executor's pair, and the gateway's key of marks. What is there is kept.
+
+    The public half is that of the first key in the executor's file; the others open what was sealed before.
+    """
     for path in (layout.box_key, layout.marks_key):
         if not path.exists():
             write_secret(path, key_text(new_key()))

@@ -10,6 +10,8 @@ import hmac
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from nacl.bindings import (
@@ -63,6 +65,20 @@ class OpenKey:
         return "OpenKey(…)"
 
 
+class OpenKeys:
+    """Several private halves: the newest first, then those that older boxes were sealed for."""
+
+    def __init__(self, keys: Sequence[OpenKey]) -> None:
+        self._keys = tuple(keys)
+
+    def open(self, box: str) -> bytes:
+        """What was sealed for any of them; raises :class:`NotOpened`."""
+        for key in self._keys[:-1]:
+            with suppress(NotOpened):
+                return key.open(box)
+        return self._keys[-1].open(box)
+
+
 class DigestKey:
     """Digests that nobody without the key can make, nor guess a content by. ``purpose`` keeps uses apart."""
 
@@ -88,13 +104,21 @@ def key_text(key: bytes) -> str:
 
 
 def read_key(path: Path, what: str) -> bytes:
-    """The key in a file; raises :class:`CountersignError` naming the file, never its content."""
+    """The first key in a file; raises :class:`CountersignError` naming the file, never its content."""
+    return read_keys(path, what)[0]
+
+
+def read_keys(path: Path, what: str) -> tuple[bytes, ...]:
+    """Every key in a file, one a line, the newest first; raises like :func:`read_key`."""
     try:
-        return _checked(_bytes(path.read_text().strip()), KEY_BYTES)
+        keys = tuple(_checked(_bytes(line.strip()), KEY_BYTES) for line in path.read_text().splitlines() if line)
     except OSError as error:
         raise CountersignError(f"cannot read the {what} at {path}: {error.strerror}; bootstrap makes it") from None
     except ValueError:
-        raise CountersignError(f"{path} is no {what}: {KEY_BYTES} bytes in base64url on one line") from None
+        keys = ()
+    if not keys:
+        raise CountersignError(f"{path} is no {what}: {KEY_BYTES} bytes in base64url on a line")
+    return keys
 
 
 def _checked(key: bytes, size: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
-from countersign_chassis.sealing import OpenKey, read_key
+from countersign_chassis.sealing import OpenKey, OpenKeys, read_keys
 from countersign_contracts.commands import (
     CommitCatalogue,
     GetExecution,
@@ -115,7 +115,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         stops=stops,
         facts=facts,
         caller=caller,
-        opening=Opening(OpenKey(read_key(settings.open_key_file, "key of sensitive arguments"))),
+        opening=Opening(
+            OpenKeys([OpenKey(key) for key in read_keys(settings.open_key_file, "key of sensitive arguments")])
+        ),
         performer=performer,
         slots=slots,
         trust=service.trust,

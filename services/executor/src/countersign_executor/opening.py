@@ -12,7 +12,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from countersign_chassis.sealing import NotOpened, OpenKey
+from countersign_chassis.sealing import NotOpened, OpenKeys
 from countersign_contracts.actions import Action
 from countersign_contracts.catalogue import ToolRecord
 from countersign_contracts.errors import Malformed
@@ -46,8 +46,8 @@ class _Read:
 class Opening:
     """Opens what the gateway sealed; a tool is read once for each version."""
 
-    def __init__(self, key: OpenKey) -> None:
-        self._key = key
+    def __init__(self, keys: OpenKeys) -> None:
+        self._keys = keys
         self._tools: dict[str, _Read] = {}
 
     def open(self, action: Action, record: ToolRecord) -> Opened:
@@ -84,7 +84,7 @@ class Opening:
         if box is None:
             raise refuse("sealed", f"`{path}` is sensitive and did not come sealed")
         try:
-            return value_for(self._key.open(box), Place(action.request_id, action.agent_id, action.tool, path))
+            return value_for(self._keys.open(box), Place(action.request_id, action.agent_id, action.tool, path))
         except (NotOpened, Malformed) as error:
             raise refuse("sealed", f"`{path}` cannot be opened: {error}") from None
 

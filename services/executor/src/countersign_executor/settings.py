@@ -17,7 +17,8 @@ class Settings(ServiceSettings):
     )
     open_key_file: Path = Field(
         default=Path(".countersign/keys/executor-box.key"),
-        description="private key that opens sensitive arguments; the same for every executor, and nobody else's",
+        description="private keys that open sensitive arguments, one a line, the newest first; the same for every"
+        " executor, and nobody else's",
     )
     max_concurrent_calls: int = Field(default=256, ge=1, description="calls under way at once, all hosts together")
     max_calls_per_host: int = Field(default=128, ge=1, description="calls under way at once to one host")

@@ -70,9 +70,11 @@ class Acceptance:
     ) -> Accepted:
         """The row to be: the action with its digest, and its signed event. Pure but for time, id and sealing.
 
-        From here on no sensitive argument is in the clear.
+        From here on no sensitive argument is in the clear. Raises `invalid` if one came through the queue.
         """
         record = self._tools.get(submission.tool)
+        if channel == "nats":
+            self._sealing.require_unqueued(submission.args, record)
         at = now()
         request_id = request_id or new_id()
         action = make_action(

@@ -7,11 +7,12 @@ denies the action in any case.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from countersign_chassis.sealing import DigestKey, SealKey
 from countersign_contracts.catalogue import ToolRecord
+from countersign_contracts.errors import CountersignError
 from countersign_contracts.sealed import Place, box_text, mark_text, pointer, sealed, withheld
 from countersign_contracts.sensitive import Marks, read_marks
 
@@ -37,6 +38,16 @@ class Sealing:
         if not marks and args.keys() <= marks.declared:
             return args
         return self._object(args, marks, (), lambda path: Place(request_id, agent_id, tool, path))
+
+    def require_unqueued(self, args: dict[str, Any], record: ToolRecord | None) -> None:
+        """Raises `invalid` if something in ``args`` is sensitive: in the stream it came through it was readable."""
+        if (marks := self._marks_of(record)) and (found := ", ".join(_given(args, marks, ()))):
+            raise CountersignError(
+                f"{found}: sensitive, and what is queued rests on the bus as it was sent; send it with a call"
+                " (agents.<id>.call; in the SDK `call`, or `submit` with `queued=False`) or over HTTP,"
+                " and treat what you queued as known to whoever can read the bus's disk",
+                code="invalid",
+            )
 
     def request_digest(self, text: bytes) -> bytes:
         """By what a repeated request is known again: keyed, so that no value in it can be guessed."""
@@ -70,3 +81,12 @@ class Sealing:
                 marks = _NOTHING_DECLARED
             self._marks[record.tool.name] = (record.version, marks)
         return marks
+
+
+def _given(args: Mapping[str, Any], marks: Marks, above: tuple[str, ...]) -> Iterator[str]:
+    """The places of sensitive values, as JSON Pointers."""
+    for name, each in args.items():
+        if name in marks.sensitive:
+            yield f"`{pointer(*above, name)}`"
+        elif name in marks.within and isinstance(each, dict):
+            yield from _given(each, marks.within[name], (*above, name))

@@ -39,20 +39,6 @@ def check_profile(parsed: Parsed, profile: Profile, tools: Mapping[str, ToolReco
         yield from _guardrail(parsed, at, guardrail, profile, tools)
 
 
-def check_marks(parsed: Parsed, tool: Tool, others: Iterable[Profile]) -> Iterator[FileError]:
-    """Arguments that the tool marks sensitive, and a profile that is not part of the change adds up."""
-    hidden = read_marks(tool.arguments)[0].holding
-    for profile in others:
-        for guardrail in profile.guardrails:
-            if guardrail.field in hidden and tool.name in (guardrail.tools or profile.tools):
-                message = (
-                    f"guardrail `{guardrail.name}` of profile `{profile.name}` adds `{guardrail.field}` up;"
-                    " a sensitive argument can be read by the executor only"
-                )
-                loc = ("arguments", "properties", guardrail.field or "")
-                yield parsed.error(loc, message, "no `x-sensitive` here, or a profile without that guardrail")
-
-
 def _guardrail(
     parsed: Parsed,
     at: tuple[str, int],
