@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 
 from countersign_chassis import Failpoints
+from countersign_chassis.sealing import key_text, new_key
 from countersign_contracts import subjects
 from countersign_contracts.errors import Malformed
 from countersign_contracts.ids import new_id
@@ -266,3 +267,44 @@ async def test_what_is_queued_is_refused_and_the_sdk_has_another_way(bank: Bank)
     assert json.loads(bank.world.downstream.calls[0]["body"])["password"] == args["password"]
     searched = Searched(*bank.values)
     assert not searched.found_among([*bank.answers, *await tables(bank.world.stack), *await streams(bank.world.stack)])
+
+
+async def test_a_new_key_seals_from_now_on_and_the_old_one_opens_what_waits(bank: Bank) -> None:
+    world, layout = bank.world, bank.world.stack.layout
+
+    async def held() -> Any:
+        _, asked = await bank.ask(
+            "POST",
+            "/api/v1/actions",
+            {"tool": "open_account", "args": bank.args(), "env": "prod"},
+            as_="teller-1",
+        )
+        return await world.approval_of(asked["request_id"])
+
+    async def again(keys: str) -> None:
+        """The executor and the gateway stop, the keys change, bootstrap runs, both start."""
+        for name in ("gateway", "executor"):
+            await world.services[name].stop()
+        layout.box_key.write_text(keys)
+        await world.stack.prepare()
+        for name in ("executor", "gateway"):
+            world.services[name] = await world.stack.service(name)
+        world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
+
+    async def end(approval: Any) -> str:
+        assert (await world.vote(approval, "approve"))[0] == 200
+        return str(await world.until(approval["action"]["request_id"], "succeeded", "denied"))
+
+    old, public = layout.box_key.read_text(), layout.box_public.read_text()
+    first, second = await held(), await held()
+    new = key_text(new_key())
+    await again(new + old)
+    assert layout.box_public.read_text() != public
+    assert await end(first) == "succeeded"
+    third = await held()
+    await again(new)
+    assert await end(third) == "succeeded"
+    assert await end(second) == "denied"
+    denied = await world.ok("GET", f"/api/v1/actions/{second['action']['request_id']}")
+    assert "sealed for another key" in denied["state"]["reasons"][0]["message"]
+    assert len(world.downstream.calls) == 2
