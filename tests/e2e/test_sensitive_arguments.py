@@ -22,6 +22,7 @@ from countersign_chassis.sealing import key_text, new_key
 from countersign_contracts import subjects
 from countersign_contracts.errors import Malformed
 from countersign_contracts.ids import new_id
+from countersign_gateway.submission import Submission, request_text, unkeyed_sha256
 from countersign_harness.searching import Searched, files, streams, tables
 from countersign_harness.world import World
 from countersign_sdk import CountersignError
@@ -159,18 +160,17 @@ async def test_it_reaches_the_business_system_and_can_be_found_nowhere_else(bank
     # the same value again is the same mark, and the same request is known again
     world.downstream.answer = {"ok": True}
     again, key = bank.args(), new_id()
-    body = {"tool": "open_account", "args": again, "env": "dev"}
-    ends = [
-        (
-            await bank.ask(
-                "POST", "/api/v1/actions", body, as_="teller-1", **{"Idempotency-Key": key, "Prefer": "wait=20"}
-            )
-        )
-        for _ in range(2)
+    repeated: dict[str, Any] = {"tool": "open_account", "args": again, "env": "dev"}
+    keyed = {"as_": "teller-1", "Idempotency-Key": key, "Prefer": "wait=20"}
+    (_, one), (_, two) = [await bank.ask("POST", "/api/v1/actions", repeated, **keyed) for _ in range(2)]
+    three = await bank.submit(again)
+    assert one["request_id"] == two["request_id"] != three["request_id"]
+    marks = [
+        (await world.ok("GET", f"/api/v1/actions/{each['request_id']}"))["action"]["args"]["password"]["mark"]
+        for each in (one, three)
     ]
-    assert ends[0][1]["request_id"] == ends[1][1]["request_id"] != (await bank.submit(again))["request_id"]
-    other = body | {"args": bank.args()}
-    status, _ = await bank.ask("POST", "/api/v1/actions", other, as_="teller-1", **{"Idempotency-Key": key})
+    assert marks[0] == marks[1]
+    status, _ = await bank.ask("POST", "/api/v1/actions", repeated | {"args": bank.args()}, **keyed)
     assert status == 409
     assert len(called) == 5
 
@@ -240,7 +240,10 @@ async def test_it_reaches_the_business_system_and_can_be_found_nowhere_else(bank
     seen = [(call["path"], call["body"]) for call in called]
     assert len(searched.found_among(seen)) >= 2 * len(called), "what was sent is what is looked for"
     assert not searched.found_among(bank.answers)
-    assert not searched.found_among(await tables(world.stack))
+    rows = await tables(world.stack)
+    assert not searched.found_among(rows)
+    guess = unkeyed_sha256(request_text(Submission.model_validate(repeated)))
+    assert guess not in {content for _, content in rows}, "whoever knows the rest could try every value"
     assert not searched.found_among(await streams(world.stack))
     assert not Searched(bank.common).found_among(files(world.stack.layout.root, world.stack.postgres.folder))
     assert "RuntimeError: not foreseen" in bank.logs.getvalue()
@@ -300,11 +303,11 @@ async def test_a_new_key_seals_from_now_on_and_the_old_one_opens_what_waits(bank
     new = key_text(new_key())
     await again(new + old)
     assert layout.box_public.read_text() != public
-    assert await end(first) == "succeeded"
+    assert await end(first) == "succeeded" and (await bank.submit(bank.args()))["state"] == "succeeded"
     third = await held()
     await again(new)
     assert await end(third) == "succeeded"
     assert await end(second) == "denied"
     denied = await world.ok("GET", f"/api/v1/actions/{second['action']['request_id']}")
     assert "sealed for another key" in denied["state"]["reasons"][0]["message"]
-    assert len(world.downstream.calls) == 2
+    assert len(world.downstream.calls) == 3
