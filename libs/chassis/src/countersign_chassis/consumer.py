@@ -70,7 +70,8 @@ class EventConsumer:
 
     ``skip`` may pass over messages by their headers, before anything is verified: only for what nobody relies on.
     ``verify`` off hands :class:`RawDelivery` to the handler; on, events are verified and parsed first, and what fails
-    that is dead-lettered at once: trying again would not mend it.
+    that is dead-lettered at once: trying again would not mend it. ``bury_body`` off keeps bodies out of dead letters,
+    where they may hold what must not go on record.
     """
 
     def __init__(
@@ -89,8 +90,10 @@ class EventConsumer:
         max_tries: int = 8,
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
+        bury_body: bool = True,
     ) -> None:
         self.spec = spec
+        self._bury_body = bury_body
         self._connection = connection
         self._bus = bus
         self._trust = trust
@@ -350,7 +353,7 @@ class EventConsumer:
                 stream_seq=delivery.stream_seq,
                 subject=delivery.subject,
                 headers={k: v[:1024] for k, v in list(delivery.headers.items())[:32]},
-                body=b64encode(delivery.body[:256_000]).decode(),
+                body=b64encode(delivery.body[:256_000]).decode() if self._bury_body else "",
                 tries=delivery.tries,
                 reason=reason[:2000],
                 at=now(),

@@ -128,7 +128,7 @@ class DeadLettered(Event):
     stream_seq: int
     subject: str
     headers: dict[str, str]
-    body: str = Field(description="base64 of the body as received")
+    body: str = Field(description="base64 of the body as received; empty for what agents queue: it is not sealed yet")
     tries: int
     reason: str
     at: Time

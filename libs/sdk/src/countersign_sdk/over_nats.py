@@ -66,8 +66,10 @@ class NatsTransport:
 
     # --- what an agent does -------------------------------------------------------------------------
 
-    async def submit(self, body: dict[str, Any], timeout_s: float) -> ActionResult:
-        """Queue it, and again until the gateway says that it is accepted."""
+    async def submit(self, body: dict[str, Any], timeout_s: float, *, queued: bool) -> ActionResult:
+        """Queue it, and again until the gateway says that it is accepted; or request it, if it may not be queued."""
+        if not queued:
+            return await self._request(body, 0, timeout_s)
         request_id = body["request_id"]
         queue = self._heard.setdefault(request_id, asyncio.Queue())
         payload = orjson.dumps(body)
@@ -91,7 +93,10 @@ class NatsTransport:
 
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
         """Request and wait; an unanswered request is repeated with the same id, which is harmless."""
-        deadline = asyncio.get_running_loop().time() + wait_s + 3
+        return await self._request(body, wait_s, wait_s + 3)
+
+    async def _request(self, body: dict[str, Any], wait_s: float, timeout_s: float) -> ActionResult:
+        deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             left = deadline - asyncio.get_running_loop().time()
             try:

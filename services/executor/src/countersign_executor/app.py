@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
+from countersign_chassis.sealing import OpenKey, OpenKeys, read_keys
 from countersign_contracts.commands import (
     CommitCatalogue,
     GetExecution,
@@ -33,6 +34,7 @@ from .executions import Executions
 from .facts import Facts
 from .grants import Grants
 from .measures import Measures
+from .opening import Opening
 from .outcome import RetryRules
 from .pulse import Pulse
 from .queries import Queries
@@ -113,6 +115,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         stops=stops,
         facts=facts,
         caller=caller,
+        opening=Opening(
+            OpenKeys([OpenKey(key) for key in read_keys(settings.open_key_file, "key of sensitive arguments")])
+        ),
         performer=performer,
         slots=slots,
         trust=service.trust,

@@ -15,6 +15,11 @@ class Settings(ServiceSettings):
     secrets_file: Path | None = Field(
         default=None, description="file of NAME=value lines (mode 0600), or a folder with one file a secret"
     )
+    open_key_file: Path = Field(
+        default=Path(".countersign/keys/executor-box.key"),
+        description="private keys that open sensitive arguments, one a line, the newest first; the same for every"
+        " executor, and nobody else's",
+    )
     max_concurrent_calls: int = Field(default=256, ge=1, description="calls under way at once, all hosts together")
     max_calls_per_host: int = Field(default=128, ge=1, description="calls under way at once to one host")
     max_grants_in_hand: int = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
+from countersign_chassis.sealing import DigestKey, SealKey, read_key
 from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
 
 from .acceptance import Acceptance
@@ -14,6 +15,7 @@ from .http.context import Parts
 from .ingress import Ingress
 from .outcomes import Outcomes
 from .recording import Recording
+from .sealing import Sealing
 from .settings import Settings
 from .store import Store
 from .sweeper import Sweeper
@@ -38,8 +40,12 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     door = service.connection("gateway", settings.nats_agents_creds_file)
     store = Store(service.db)
     waiters = Waiters()
+    sealing = Sealing(
+        SealKey(read_key(settings.seal_key_file, "executor's public key")),
+        DigestKey(read_key(settings.mark_key_file, "gateway's key of marks")),
+    )
     acceptance = Acceptance(
-        settings, store, service.bus, service.key, tools, waiters, failpoints, service.log, accepted
+        settings, store, service.bus, service.key, tools, sealing, waiters, failpoints, service.log, accepted
     )
     cancellation = Cancellation(store, service.bus, waiters)
     ingress = Ingress(settings, door, acceptance, store, cancellation, waiters, service.key, service.log, refused)
@@ -68,7 +74,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.serve(app, settings.http_host, settings.http_port)
 
     service.on_start(ingress.start)
-    service.consume_raw("gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2)
+    # what agents queue is not sealed yet: it may not go on among the dead letters, and so into the ledger
+    service.consume_raw(
+        "gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2, bury_body=False
+    )
     service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2)
     # progress may lag a little: most granted actions have ended by then and cost no second write
     service.consume(

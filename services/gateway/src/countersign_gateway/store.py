@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -61,13 +61,14 @@ _RANK = {"accepted": 0, "held": 1, "granted": 2, "executing": 3}
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An action ready to be accepted: the row to be."""
+    """An action ready to be accepted: the row to be. ``request_sha256`` is keyed (HMAC)."""
 
     action: Action
     envelope: Envelope
     channel: str
     idempotency_key: str | None
     request_sha256: bytes
+    request_text: bytes = field(repr=False)  # never stored: what was asked, as it was
 
 
 @dataclass(frozen=True, slots=True)
