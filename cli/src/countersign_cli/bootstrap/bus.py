@@ -44,6 +44,8 @@ async def apply_topology(url: str, layout: Layout) -> None:
 def stream_config(stream: topology.Stream, replicas: int = 1) -> dict[str, Any]:
     """The server's configuration of a stream. Nothing may be deleted from what the ledger is made of."""
     record = stream.account == "CORE" and stream.name != "DEADLETTER"
+    each = stream.max_msgs_per_subject
+    bounded = {} if each is None else {"max_msgs_per_subject": each, "discard_new_per_subject": True}
     return {
         "name": stream.name,
         "subjects": list(stream.subjects),
@@ -59,7 +61,7 @@ def stream_config(stream: topology.Stream, replicas: int = 1) -> dict[str, Any]:
         "deny_purge": record,
         "allow_rollup_hdrs": False,
         "allow_direct": False,
-    }
+    } | bounded
 
 
 def bucket_config(name: str, replicas: int = 1) -> dict[str, Any]:

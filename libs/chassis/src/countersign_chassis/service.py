@@ -119,6 +119,7 @@ class Service:
         max_batch: int = 128,
         concurrency: int = 1,
         max_tries: int = 8,
+        room: Callable[[], Awaitable[int]] | None = None,
     ) -> EventConsumer:
         """Feed messages as they arrived; ``connection`` where the stream is in another account."""
         return self._consume(
@@ -129,6 +130,7 @@ class Service:
             max_batch=max_batch,
             concurrency=concurrency,
             max_tries=max_tries,
+            room=room,
         )
 
     def _consume(

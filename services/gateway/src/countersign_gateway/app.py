@@ -12,6 +12,7 @@ from .credentials import Credentials
 from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
+from .open_actions import OpenActions
 from .outcomes import Outcomes
 from .settings import Settings
 from .store import Store
@@ -28,20 +29,26 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     ended = metrics.counter("countersign_actions_ended", "Actions that reached a final state", ["state"])
     refused = metrics.counter("countersign_requests_refused", "Requests refused at the NATS door", ["code"])
     redriven = metrics.counter("countersign_actions_redriven", "Accepted actions sent again by the sweeper")
-    open_actions = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
+    by_state = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
+    over = metrics.counter(
+        "countersign_actions_over_bound", "Actions not taken since a bound on open ones was reached", ["bound"]
+    )
 
     agents, people = service.mirror(AGENTS), service.mirror(PEOPLE)
     tools, stops = service.mirror(TOOLS), service.mirror(STOPS)
     door = service.connection("gateway", settings.nats_agents_creds_file)
     store = Store(service.db)
-    waiters = Waiters()
+    waiters = Waiters(settings.max_waiting)
+    open_actions = OpenActions(settings, store, by_state, over)
     acceptance = Acceptance(
-        settings, store, service.bus, service.key, tools, waiters, failpoints, service.log, accepted
+        settings, store, service.bus, service.key, tools, waiters, open_actions, failpoints, service.log, accepted
     )
     cancellation = Cancellation(store, service.bus, waiters)
-    ingress = Ingress(settings, door, acceptance, store, cancellation, waiters, service.key, service.log, refused)
-    outcomes = Outcomes(settings, store, waiters, ingress.announce, failpoints, ended)
-    sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, open_actions, service.log)
+    ingress = Ingress(
+        settings, door, acceptance, store, cancellation, waiters, open_actions, service.key, service.log, refused
+    )
+    outcomes = Outcomes(settings, store, waiters, open_actions, ingress.announce, failpoints, ended)
+    sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     parts = Parts(
         settings=settings,
@@ -63,8 +70,11 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     app = make_app(parts, service.health_routes(), service.log, str(about["version"]))
     service.serve(app, settings.http_host, settings.http_port)
 
+    service.on_start(open_actions.recount)
     service.on_start(ingress.start)
-    service.consume_raw("gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2)
+    service.consume_raw(
+        "gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2, room=open_actions.room
+    )
     service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2)
     # progress may lag a little: most granted actions have ended by then and cost no second write
     service.consume(
@@ -75,6 +85,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         skip=lambda headers: waiters.has_ended(headers.get("ce-subject")),
     )
     service.background(sweeper.run, "sweeper")
+    service.background(open_actions.run, "open actions")
     service.background(changes.run, "changes")
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
