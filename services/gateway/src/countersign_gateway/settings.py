@@ -17,9 +17,9 @@ class Settings(ServiceSettings):
     nats_agents_creds_file: Path | None = Field(default=None, description="the gateway's user in account AGENTS")
     max_body_bytes: int = Field(default=262_144, ge=1024, description="largest HTTP body of an action")
     max_open: int = Field(
-        default=2000, ge=1, description="actions under way at once, of everybody and of all gateways; beyond: 503"
+        default=1000, ge=1, description="actions under way at once, of everybody and of all gateways; beyond: 503"
     )
-    max_open_per_agent: int = Field(default=1000, ge=1, description="actions of one agent under way; beyond: 429")
+    max_open_per_agent: int = Field(default=500, ge=1, description="actions of one agent under way; beyond: 429")
     max_held_per_agent: int = Field(
         default=1000, ge=1, description="actions of one agent that wait for approval; beyond: 429"
     )

@@ -139,9 +139,12 @@ def wait_seconds(prefer: str | None, *, default: float, longest: float) -> float
         name, _, value = preference.strip().partition("=")
         if name.strip().lower() == "wait":
             try:
-                return min(float(value.strip().strip('"')), longest) if value.strip() else default
+                seconds = float(value.strip().strip('"')) if value.strip() else default
             except ValueError:
-                raise Malformed(f"header Prefer: wait takes seconds, not {value.strip()!r}") from None
+                seconds = -1.0
+            if not seconds >= 0:  # NaN is no time either
+                raise Malformed(f"header Prefer: wait takes seconds, not {value.strip()!r}")
+            return min(seconds, longest)
     return None
 
 
