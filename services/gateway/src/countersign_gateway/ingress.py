@@ -30,7 +30,7 @@ from .cancellation import Cancellation
 from .open_actions import OpenActions
 from .settings import Settings
 from .store import Accepted, Store
-from .submission import BusSubmission, check_identity, invalid, problem_for_bus, read_submission
+from .submission import BusSubmission, Words, check_identity, invalid, problem_for_bus, read_submission
 from .waiters import Waiters
 
 #: When a queued action of an agent that has as many open as it may is looked at again.
@@ -41,7 +41,7 @@ class Lookup(Frozen):
     """The body on ``agents.<id>.get`` and ``.cancel``."""
 
     request_id: RequestId
-    reason: str | None = None
+    reason: Words | None = None
 
 
 class Ingress:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from countersign_contracts.actions import Action
 from countersign_contracts.canonical import action_digest
@@ -16,6 +16,9 @@ from countersign_contracts.ids import AgentId, Env, PrincipalId, RequestId, Sess
 from countersign_contracts.model import Frozen, explain, loads
 
 S = TypeVar("S", bound=Frozen)
+
+#: Words of people or agents: PostgreSQL keeps any text but U+0000.
+Words = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=2000)]
 
 #: How deep `args` may nest. Deeper is never a real call, and recursion on it costs everybody downstream.
 MAX_DEPTH = 24
@@ -33,7 +36,7 @@ class Submission(Frozen):
     on_behalf_of: PrincipalId | tuple[PrincipalId, ...] | None = Field(
         default=None, description="whom the agent acts for; several: outermost first"
     )
-    reason: str | None = Field(default=None, max_length=2000)
+    reason: Words | None = None
 
     @property
     def principal_chain(self) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ async def first_health() -> dict[str, str]:
 async def first_timeline(
     caller: Caller,
     parts: PartsOf,
-    agent_id: str | None = None,
+    agent_id: AgentId | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> dict[str, Any]:
     """The newest actions with their approvals and executions, from the ledger."""
