@@ -12,10 +12,10 @@ import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 
+from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import new_id
 from countersign_contracts.topology import stream
 from countersign_harness.world import World
-from countersign_sdk import CountersignError
 
 ACTIONS = "/api/v1/actions"
 BODY = {"tool": "read_thing", "args": {"thing_id": 1}, "env": "dev"}
