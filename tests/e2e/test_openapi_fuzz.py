@@ -7,12 +7,14 @@ ones in each run.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -31,7 +33,7 @@ CHECKS: list[Any] = [
     response_schema_conformance,
 ]
 #: For each operation, of what it allows and of what it does not. Making them is what takes the time.
-EXAMPLES = 3
+EXAMPLES = 2
 #: What an agent's credential is for; a person's is refused there before anything is read.
 AGENTS_OWN = {("POST", "/api/v1/actions"), ("POST", "/action"), ("POST", "/api/v1/heartbeat")}
 
@@ -60,7 +62,8 @@ def attack(operation: Any, mode: GenerationMode, url: str, token: str) -> int:
         case.validate_response(response, checks=CHECKS)
 
     try:
-        each()
+        with suppress(Unsatisfiable):  # an operation without parameters takes nothing wrong
+            each()
     finally:
         session.close()
     return sent

@@ -66,7 +66,13 @@ async def test_the_door_over_http(alone: Any) -> None:
     await refused(403, "identity_mismatch", "X-Agent-ID", headers={"X-Agent-ID": "worker-2"})
     await refused(422, "invalid", "env", body={"tool": "read_thing", "args": {}})
     await refused(422, "invalid", "idempotency", headers={"Idempotency-Key": "k" * 300})
-    await refused(400, "malformed", "seconds", headers={"Prefer": "wait=soon"})
+    for wait in ("soon", "nan", "-1"):
+        await refused(400, "malformed", "seconds", headers={"Prefer": f"wait={wait}"})
+    # each of these was a 500 once
+    for query in ("approvals?agent_id=%C2%AB", "audit/timeline?after=9223372036854775808", "agents?team=%00"):
+        await refused(422, "invalid", method="GET", path=f"/api/v1/{query}", body=None, as_="admin")
+    await refused(422, "invalid", "reason", body=BODY | {"reason": "\x00"})
+    await refused(422, "invalid", "reason", path="/api/v1/stops", body={"scope": "all", "reason": "\x00"}, as_="admin")
     await refused(404, "not_found", "no action", method="GET", path=f"{ACTIONS}/{new_id()}", body=None)
     await refused(404, "not_found", "request id", method="GET", path=f"{ACTIONS}/nonsense", body=None)
     await refused(404, "not_found", "openapi", method="GET", path="/nowhere", body=None)
