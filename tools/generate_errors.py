@@ -23,7 +23,10 @@ ADVICE = {
     "stale": "Prepare the change again, against what is declared now: run `countersign apply` once more.",
     "too_large": "Send less: `detail` names the limit.",
     "unsupported_media_type": "Send `application/json`.",
-    "overloaded": "Wait a second and send it again, with the same idempotency key.",
+    "overloaded": "Send it again, with the same idempotency key, after the seconds in `Retry-After`: when some of the"
+    " agent's actions have ended, or its approvals were answered. The SDK does.",
+    "at_capacity": "Send it again, with the same idempotency key, after the seconds in `Retry-After`; nothing was"
+    " stored. The SDK does.",
     "internal": "Report it, with the time: the log of the service says why. Sending it again may work.",
     "unavailable": "Send it again, with the same idempotency key, after the seconds in `Retry-After`; meanwhile nothing"
     " is executed. `countersign status` shows what is not ready.",

@@ -10,7 +10,6 @@ import asyncio
 import http.client
 import importlib
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from countersign_contracts.event import SERVICES
 from .bootstrap import Layout, Material, apply_topology, prepare_database, prepare_material, service_settings
 from .bootstrap.database import DATABASE, role_of
 from .embedded.datadir import DataDir, RunRecord, check_port
+from .embedded.errors import EmbeddedError
 from .embedded.nats import EmbeddedNats
 from .embedded.postgres import EmbeddedPostgres
 from .embedded.specs import Event, Service, Spec, Step
@@ -142,8 +142,7 @@ class LocalSystem:
             try:
                 asyncio.run(both())
             except CountersignError as error:
-                sys.stderr.write(f"{error.detail}\n")
-                return 1
+                raise EmbeddedError(error.detail) from None
             return 0
 
         specs: list[Spec] = [

@@ -32,7 +32,7 @@ async def alone(stack: Any) -> AsyncIterator[Any]:
         world.services["registry"] = await stack.service("registry")
         world.services["executor"] = await stack.service("executor")
         world.services["policy"] = await stack.service("policy")
-        world.services["gateway"] = await stack.service("gateway", redrive_after_s=0.5, max_in_flight=3)
+        world.services["gateway"] = await stack.service("gateway", redrive_after_s=0.5, max_waiting=3)
         world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
         world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
         from countersign_harness.world import AGENTS, PROFILES, TOOLS
@@ -68,7 +68,13 @@ async def test_the_door_over_http(alone: Any) -> None:
     await refused(403, "identity_mismatch", "X-Agent-ID", headers={"X-Agent-ID": "worker-2"})
     await refused(422, "invalid", "env", body={"tool": "read_thing", "args": {}})
     await refused(422, "invalid", "idempotency", headers={"Idempotency-Key": "k" * 300})
-    await refused(400, "malformed", "seconds", headers={"Prefer": "wait=soon"})
+    for wait in ("soon", "nan", "-1"):
+        await refused(400, "malformed", "seconds", headers={"Prefer": f"wait={wait}"})
+    # each of these was a 500 once
+    for query in ("approvals?agent_id=%C2%AB", "audit/timeline?after=9223372036854775808", "agents?team=%00"):
+        await refused(422, "invalid", method="GET", path=f"/api/v1/{query}", body=None, as_="admin")
+    await refused(422, "invalid", "reason", body=BODY | {"reason": "\x00"})
+    await refused(422, "invalid", "reason", path="/api/v1/stops", body={"scope": "all", "reason": "\x00"}, as_="admin")
     await refused(404, "not_found", "no action", method="GET", path=f"{ACTIONS}/{new_id()}", body=None)
     await refused(404, "not_found", "request id", method="GET", path=f"{ACTIONS}/nonsense", body=None)
     await refused(404, "not_found", "openapi", method="GET", path="/nowhere", body=None)
@@ -111,16 +117,17 @@ async def test_the_same_key_gives_the_same_action_and_another_body_a_conflict(al
     assert status == 202 and other["request_id"] != first[1]["request_id"]
 
 
-async def test_beyond_the_limit_of_actions_in_flight_callers_are_told_when_to_come_back(alone: Any) -> None:
+async def test_beyond_the_limit_of_waiting_callers_they_are_told_when_to_come_back(alone: Any) -> None:
     async def wait() -> tuple[int, Any, dict[str, str]]:
         status, answer, sent = await alone.request("POST", ACTIONS, BODY, as_="worker-1", headers={"Prefer": "wait=2"})
         return status, answer, sent
 
     answers = await asyncio.gather(*(wait() for _ in range(6)))
     statuses = sorted(status for status, _, _ in answers)
-    assert statuses.count(429) >= 2 and statuses.count(202) >= 3
-    refused = next(headers for status, _, headers in answers if status == 429)
-    assert refused["Retry-After"] == "1"
+    assert statuses == [202, 202, 202, 503, 503, 503]
+    problem, refused = next((problem, headers) for status, problem, headers in answers if status == 503)
+    assert refused["Retry-After"] == "1" and problem["type"] == "urn:countersign:problem:at_capacity"
+    assert (await alone.request("POST", ACTIONS, BODY, as_="worker-1"))[0] == 202  # who does not wait is not refused
 
 
 async def test_an_action_that_stands_still_is_sent_again_exactly_as_it_was(alone: Any) -> None:

@@ -1,7 +1,11 @@
-"""Apply the topology: streams, consumers and buckets as contracts say, created or updated, never deleted."""
+"""Apply the topology: streams, consumers and buckets as contracts say, created or updated, never deleted.
+
+Each stream carries the version that applied it last, so that an older one does not turn back what a newer one made.
+"""
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import nats
@@ -15,10 +19,15 @@ from countersign_contracts.projection import BUCKETS
 from .layout import Layout
 
 _SECOND = 1_000_000_000
+_APPLIED_BY = "countersign.version"
 
 
 async def apply_topology(url: str, layout: Layout) -> None:
-    """Create what is missing and update what differs; raises :class:`CountersignError` with the server's reason."""
+    """Create what is missing and update what differs.
+
+    Raises :class:`CountersignError` with the server's reason, or if a newer version has applied its own.
+    """
+    ours = version("countersign-contracts")
     for account in ("AGENTS", "CORE"):
         client = await nats.connect(
             url,
@@ -30,13 +39,13 @@ async def apply_topology(url: str, layout: Layout) -> None:
         try:
             for stream in topology.STREAMS:
                 if stream.account == account:
-                    await _stream(client, stream_config(stream))
+                    await _stream(client, stream_config(stream), ours)
                     for consumer in topology.CONSUMERS:
                         if consumer.stream == stream.name:
                             await _consumer(client, consumer)
             if account == "CORE":
                 for bucket in BUCKETS:
-                    await _stream(client, bucket_config(bucket.name))
+                    await _stream(client, bucket_config(bucket.name), ours)
         finally:
             await client.close()
 
@@ -44,6 +53,8 @@ async def apply_topology(url: str, layout: Layout) -> None:
 def stream_config(stream: topology.Stream, replicas: int = 1) -> dict[str, Any]:
     """The server's configuration of a stream. Nothing may be deleted from what the ledger is made of."""
     record = stream.account == "CORE" and stream.name != "DEADLETTER"
+    each = stream.max_msgs_per_subject
+    bounded = {} if each is None else {"max_msgs_per_subject": each, "discard_new_per_subject": True}
     return {
         "name": stream.name,
         "subjects": list(stream.subjects),
@@ -59,7 +70,7 @@ def stream_config(stream: topology.Stream, replicas: int = 1) -> dict[str, Any]:
         "deny_purge": record,
         "allow_rollup_hdrs": False,
         "allow_direct": False,
-    }
+    } | bounded
 
 
 def bucket_config(name: str, replicas: int = 1) -> dict[str, Any]:
@@ -81,13 +92,26 @@ def bucket_config(name: str, replicas: int = 1) -> dict[str, Any]:
     }
 
 
-async def _stream(client: Client, config: dict[str, Any]) -> None:
+async def _stream(client: Client, config: dict[str, Any], ours: str) -> None:
     name = config["name"]
+    signed = config | {"metadata": {_APPLIED_BY: ours}}
     found = await _api(client, f"STREAM.INFO.{name}", None, missing_ok=True)
     if found is None:
-        await _api(client, f"STREAM.CREATE.{name}", config)
-    elif any(found["config"].get(key) != value for key, value in config.items() if value not in (False, None)):
-        await _api(client, f"STREAM.UPDATE.{name}", config)
+        await _api(client, f"STREAM.CREATE.{name}", signed)
+        return
+    theirs = found["config"].get("metadata", {}).get(_APPLIED_BY)  # the server keeps notes of its own beside it
+    if theirs is not None and _numbers(theirs) > _numbers(ours):
+        raise CountersignError(
+            f"the streams were made by Countersign {theirs}, and this is {ours}: install {theirs} or a later one again"
+        )
+    differs = any(found["config"].get(key) != value for key, value in config.items() if value not in (False, None))
+    if differs or theirs != ours:
+        await _api(client, f"STREAM.UPDATE.{name}", signed)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """A release as numbers to compare; what is no number in it counts as nothing."""
+    return tuple(int(part) if part.isdigit() else 0 for part in version.split("."))
 
 
 async def _consumer(client: Client, consumer: topology.Consumer) -> None:

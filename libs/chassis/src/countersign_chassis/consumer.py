@@ -74,6 +74,7 @@ class EventConsumer:
     """Binds to a durable consumer of the topology and feeds a handler.
 
     ``skip`` may pass over messages by their headers, before anything is verified: only for what nobody relies on.
+    ``room`` says how many may be handled now, and waits while that is none: what has not arrived stays in the stream.
     ``verify`` off hands :class:`RawDelivery` to the handler; on, events are verified and parsed first, and what fails
     that is dead-lettered at once: trying again would not mend it. ``bury_body`` off keeps bodies out of dead letters,
     where they may hold what must not go on record.
@@ -96,6 +97,7 @@ class EventConsumer:
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
         bury_body: bool = True,
+        room: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
         self.spec = spec
         self._bury_body = bury_body
@@ -110,6 +112,7 @@ class EventConsumer:
         self._max_tries = max_tries
         self._linger_s = linger_s
         self._skip = skip
+        self._room = room
         self._pull_size = max_batch * 2
         self._free = concurrency
         self._arrived: deque[Msg] = deque()
@@ -121,6 +124,7 @@ class EventConsumer:
         self.trouble: str | None = None
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._beginner: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._held: dict[int, RawDelivery] = {}
         self._stopping = False
@@ -156,6 +160,8 @@ class EventConsumer:
         self._stopping = True
         if self._watching is not None:
             self._watching.cancel()
+        if self._beginning and self._beginner is not None:
+            self._beginner.cancel()  # it waits for room, and has taken nothing yet
         if self._subscription is not None:
             try:
                 await self._subscription.unsubscribe()
@@ -243,6 +249,8 @@ class EventConsumer:
             await asyncio.sleep(interval)
             for delivery in list(self._held.values()):
                 await delivery.in_progress()
+            for msg in self._arrived:
+                self.tell_server(msg.reply, b"+WPI")
             silent = asyncio.get_running_loop().time() - self._last_heard
             if silent > 2 * _HEARTBEAT_S + 1 and self._connection.connected:
                 self._log.warning("pull fell silent; asking again", silent_s=round(silent, 1))
@@ -255,14 +263,15 @@ class EventConsumer:
         if self._free and not self._beginning and not self._stopping:
             self._beginning = True
             self._free -= 1
-            task = asyncio.create_task(self._batch())
+            task = self._beginner = asyncio.create_task(self._batch())
             self._tasks.add(task)
             task.add_done_callback(self._done)
 
     async def _batch(self) -> None:
         if self._linger_s:
             await asyncio.sleep(self._linger_s)
-        batch = [self._arrived.popleft() for _ in range(min(len(self._arrived), self._max_batch))]
+        size = self._max_batch if self._room is None else min(self._max_batch, await self._room())
+        batch = [self._arrived.popleft() for _ in range(min(len(self._arrived), size))]
         self._beginning = False
         if self._arrived:
             self._begin()

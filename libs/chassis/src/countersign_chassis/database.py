@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import TypeAlias
@@ -103,7 +103,7 @@ class Database:
         Raises :class:`MigrationError` if the database has migrations that this version does not know (a downgrade), or
         one that was changed after it ran.
         """
-        wanted = _migrations(package)
+        wanted = known_migrations(package)
         async with self.transaction() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", zlib.crc32(package.encode()))
             await connection.execute(
@@ -114,12 +114,8 @@ class Database:
             done = {
                 r["version"]: r for r in await connection.fetch("SELECT version, name, sha256 FROM schema_migration")
             }
+            require_known(self._name, {version: row["name"] for version, row in done.items()}, wanted)
             for version, row in done.items():
-                if version not in wanted:
-                    raise MigrationError(
-                        f"the {self._name} database is at migration {version:04d}_{row['name']}, which this"
-                        " version does not know: it was written by a newer Countersign; install that version again"
-                    )
                 if row["sha256"] != wanted[version][2]:
                     raise MigrationError(
                         f"migration {version:04d}_{row['name']} of {self._name} was changed after it ran;"
@@ -142,7 +138,18 @@ async def _keep(_: object) -> None:
     """Nothing is reset at release, which would be a round trip each time: see :meth:`Database.session`."""
 
 
-def _migrations(package: str) -> dict[int, tuple[str, str, str]]:
+def require_known(service: str, done: Mapping[int, str], known: Container[int]) -> None:
+    """Raises :class:`MigrationError` for a migration that this version does not know: one ran by a newer."""
+    for version, name in sorted(done.items()):
+        if version not in known:
+            raise MigrationError(
+                f"the {service} database is at migration {version:04d}_{name}, which this"
+                " version does not know: it was written by a newer Countersign; install that version again"
+            )
+
+
+def known_migrations(package: str) -> dict[int, tuple[str, str, str]]:
+    """The migrations of a service's package: by number, the name, the SQL and its SHA-256."""
     found: dict[int, tuple[str, str, str]] = {}
     for file in (resources.files(package) / "migrations").iterdir():
         if match := _MIGRATION.match(file.name):

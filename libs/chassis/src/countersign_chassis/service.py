@@ -122,6 +122,7 @@ class Service:
         concurrency: int = 1,
         max_tries: int = 8,
         bury_body: bool = True,
+        room: Callable[[], Awaitable[int]] | None = None,
     ) -> EventConsumer:
         """Feed messages as they arrived; ``connection`` where the stream is in another account."""
         return self._consume(
@@ -133,6 +134,7 @@ class Service:
             concurrency=concurrency,
             max_tries=max_tries,
             bury_body=bury_body,
+            room=room,
         )
 
     def _consume(

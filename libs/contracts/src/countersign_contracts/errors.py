@@ -34,8 +34,9 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "stale": (409, "Somebody else changed it first"),
     "too_large": (413, "Too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
-    "overloaded": (429, "Too many actions in flight"),
+    "overloaded": (429, "The agent has too many actions open"),
     "internal": (500, "Something went wrong on our side"),
+    "at_capacity": (503, "As many actions are under way as are taken at once"),
     "unavailable": (503, "A part of the control plane is not available"),
 }
 

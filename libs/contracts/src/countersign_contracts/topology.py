@@ -40,6 +40,7 @@ class Stream:
     max_bytes: int = 1024 * MIB
     duplicate_window_s: int = 120
     max_msg_bytes: int = MAX_PAYLOAD_BYTES
+    max_msgs_per_subject: int | None = None  # of a work queue: beyond, the publisher is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class Consumer:
 
 
 STREAMS: tuple[Stream, ...] = (
-    Stream("AGENTS", "INGRESS", ("agents.*.actions",), retention="workqueue", max_age_s=DAY_S),
+    Stream(
+        "AGENTS", "INGRESS", ("agents.*.actions",), retention="workqueue", max_age_s=DAY_S, max_msgs_per_subject=1000
+    ),
     Stream("AGENTS", "TELEMETRY", ("agents.*.logs", "agents.*.metrics"), max_age_s=3600, max_bytes=256 * MIB),
     Stream("CORE", "ACTIONS", ("actions.*.*",), max_bytes=4096 * MIB),
     Stream("CORE", "APPROVALS", ("approvals.*.*",)),
@@ -65,7 +68,8 @@ STREAMS: tuple[Stream, ...] = (
 )
 
 CONSUMERS: tuple[Consumer, ...] = (
-    Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",)),
+    # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
+    Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",), max_ack_pending=32_768),
     Consumer(
         "ACTIONS",
         "gateway-finals",

@@ -11,6 +11,9 @@ import orjson
 from countersign_contracts.actions import ActionResult
 from countersign_contracts.errors import CountersignError, Unavailable
 
+from .transport import jittered, retry_after_s
+
+#: How often a gateway that does not answer at all is tried. One that says when to come back is heeded until time is up.
 _TRIES = 5
 
 
@@ -71,8 +74,10 @@ class HttpTransport:
             raise CountersignError("use the agent in `async with`")
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         data = None if body is None else orjson.dumps(body)
-        pause = 0.2
-        for left in reversed(range(_TRIES)):
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        pause, left = 0.2, _TRIES
+        while True:
             try:
                 async with self._session.request(
                     method,
@@ -85,14 +90,16 @@ class HttpTransport:
                     if response.status < 400:
                         return orjson.loads(raw) if raw else {}
                     error = _problem(raw, response.status)
-                    if error.status not in (429, 503) or left == 0:
+                    again = jittered(max(pause, retry_after_s(error)))
+                    if error.status not in (429, 503) or loop.time() + again > deadline:
                         raise error
             except (aiohttp.ClientError, TimeoutError) as error:
+                left -= 1
+                again = pause
                 if left == 0:
                     raise Unavailable(f"{self._url} does not answer: {str(error) or type(error).__name__}") from None
-            await asyncio.sleep(pause)
-            pause *= 2
-        raise Unavailable(f"{self._url} does not answer")
+            await asyncio.sleep(again)
+            pause = min(pause * 2, 5.0)
 
 
 def _problem(raw: bytes, status: int) -> CountersignError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.topology import RESULT_TYPE
 from countersign_ledger import TrustBundle
+
+from .transport import jittered, retry_after_s
 
 #: How long to wait before an unanswered message is sent again, doubling up to the last value.
 _REPEAT_S = (1.0, 2.0, 4.0)
@@ -67,16 +71,20 @@ class NatsTransport:
     # --- what an agent does -------------------------------------------------------------------------
 
     async def submit(self, body: dict[str, Any], timeout_s: float, *, queued: bool) -> ActionResult:
-        """Queue it, and again until the gateway says that it is accepted; or request it, if it may not be queued."""
+        """Queue it, and again until the gateway says that it is accepted; or request it, if it may not be queued.
+
+        A repeat that the stream still has is not queued twice. What it accepted while nobody heard shows by asking.
+        """
         if not queued:
             return await self._request(body, 0, timeout_s)
         request_id = body["request_id"]
         queue = self._heard.setdefault(request_id, asyncio.Queue())
         payload = orjson.dumps(body)
+        why = "the gateway did not say so"
         try:
             async with asyncio.timeout(timeout_s):
                 for pause in _pauses():
-                    await self._client.publish(subjects.agent(self.agent_id, "actions"), payload)
+                    why = await self._queue(payload, pause) or why
                     try:
                         async with asyncio.timeout(pause):
                             while True:
@@ -84,15 +92,35 @@ class NatsTransport:
                                 if result is not None:
                                     return result
                     except TimeoutError:
-                        continue
+                        with suppress(CountersignError):  # not accepted yet, or nobody there to ask
+                            return await self._ask("get", {"request_id": request_id}, pause)
         except TimeoutError:
             pass
         finally:
             self._heard.pop(request_id, None)
-        raise Unavailable(f"the action {request_id} was not accepted within {timeout_s} s; submit it again with its id")
+        raise Unavailable(
+            f"the action {request_id} was not accepted within {timeout_s} s: {why}; submit it again with its id"
+        )
+
+    async def _queue(self, payload: bytes, timeout_s: float) -> str | None:
+        """Publish to the stream; returns why it did not take it, or None."""
+        headers = {"Nats-Msg-Id": hashlib.sha256(payload).hexdigest()}
+        try:
+            ack = await self._client.request(
+                subjects.agent(self.agent_id, "actions"), payload, headers=headers, timeout=timeout_s
+            )
+        except nats.errors.NoRespondersError:
+            return "nats-server does not take actions now"
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            return f"nats-server did not say that it took it ({str(error) or type(error).__name__})"
+        refusal = orjson.loads(ack.data).get("error")
+        return f"nats-server did not take it ({refusal.get('description')})" if refusal else None
 
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
-        """Request and wait; an unanswered request is repeated with the same id, which is harmless."""
+        """Request and wait; an unanswered request is repeated with the same id, which is harmless.
+
+        So is one that was turned away for want of room, when the gateway says to come back.
+        """
         return await self._request(body, wait_s, wait_s + 3)
 
     async def _request(self, body: dict[str, Any], wait_s: float, timeout_s: float) -> ActionResult:
@@ -101,10 +129,11 @@ class NatsTransport:
             left = deadline - asyncio.get_running_loop().time()
             try:
                 return await self._ask("call", body | {"wait_s": max(0.0, min(wait_s, left - 2))}, max(left, 1))
-            except Unavailable:
-                if asyncio.get_running_loop().time() + 0.5 > deadline:
+            except CountersignError as error:
+                again = jittered(max(0.25, retry_after_s(error)))
+                if error.status not in (429, 503) or asyncio.get_running_loop().time() + again + 0.25 > deadline:
                     raise
-                await asyncio.sleep(0.25)
+                await asyncio.sleep(again)
 
     async def get(self, request_id: str, wait_s: float) -> ActionResult:
         """Ask for the state; while it has not ended, listen for its result."""

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any, Protocol
 
 from countersign_contracts.actions import ActionResult
+from countersign_contracts.errors import CountersignError
+
+
+def retry_after_s(error: CountersignError) -> float:
+    """When the gateway says to come back, in seconds; 0 where it does not say."""
+    said = error.extra.get("retry_after_s", 0)
+    return float(said) if isinstance(said, int | float) else 0.0
+
+
+def jittered(pause_s: float) -> float:
+    """Up to a fifth longer, so that callers that were turned away together do not come back together."""
+    return pause_s * random.uniform(1.0, 1.2)  # noqa: S311
 
 
 class Transport(Protocol):

@@ -201,7 +201,9 @@ class Store:
         votes: dict[str, list[Vote]] = {row["approval_id"]: [] for row in rows}
         if any(row["state"] in ("pending", "approved", "rejected") for row in rows):
             found = await connection.fetch(
-                "SELECT * FROM vote WHERE approval_id = ANY($1) ORDER BY voted_at, voter", list(votes)
+                "SELECT approval_id, voter, vote, digest, channel, comment, voted_at FROM vote"
+                " WHERE approval_id = ANY($1) ORDER BY voted_at, voter",
+                list(votes),
             )
             for row in found:
                 fields = dict(row)

@@ -140,7 +140,10 @@ def _fits_url(schema: Any, *, listed: bool) -> bool:
     if kind == "array" and listed:
         return _fits_url(schema.get("items", {}), listed=False)
     kinds = kind if isinstance(kind, list) else [kind]
-    return bool(kinds) and all(each in _SCALARS or (listed and each == "null") for each in kinds)
+    # `type` may be anything at all in a schema that is wrong: what is no text is no type
+    return bool(kinds) and all(
+        isinstance(each, str) and (each in _SCALARS or (listed and each == "null")) for each in kinds
+    )
 
 
 def _listed(names: Collection[str]) -> str:

@@ -18,6 +18,7 @@ from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
 from countersign_ledger import SigningKey
 
+from .open_actions import OpenActions
 from .sealing import Sealing
 from .settings import Settings
 from .store import Accepted, Row, Store
@@ -40,6 +41,7 @@ class Acceptance:
         tools: Mirror[ToolRecord],
         sealing: Sealing,
         waiters: Waiters,
+        open_actions: OpenActions,
         failpoints: Failpoints,
         log: Any,
         accepted: Counter,
@@ -51,6 +53,7 @@ class Acceptance:
         self._tools = tools
         self._sealing = sealing
         self._waiters = waiters
+        self._open = open_actions
         self._failpoints = failpoints
         self._log = log
         self._accepted = accepted
@@ -68,10 +71,12 @@ class Acceptance:
         idempotency_key: str | None = None,
         traceparent: str | None = None,
     ) -> Accepted:
-        """The row to be: the action with its digest, and its signed event. Pure but for time, id and sealing.
+        """The row to be: the action with its digest, and its signed event.
 
-        From here on no sensitive argument is in the clear. Raises `invalid` if one came through the queue.
+        From here on no sensitive argument is in the clear. Raises `invalid` if one came through the queue, and what
+        :meth:`accept` would for want of room, before the work of sealing and signing.
         """
+        self._open.check(agent_id)
         record = self._tools.get(submission.tool)
         if channel == "nats":
             self._sealing.require_unqueued(submission.args, record)
@@ -97,16 +102,17 @@ class Acceptance:
     async def accept(self, accepted: Accepted) -> ActionResult:
         """Commit the row and publish; returns the state: `accepted`, or that of the same action accepted before.
 
-        Raises `idempotency_conflict` if the key or request id was used with another body, `overloaded` beyond the
-        limit of actions in flight.
+        Raises `idempotency_conflict` if the key or request id was used with another body, `overloaded` or
+        `at_capacity` beyond the bounds on open actions.
         """
-        if len(self._waiters) > self._settings.max_in_flight:
-            raise CountersignError(
-                f"{self._settings.max_in_flight} actions are in flight here already; try again in a second",
-                code="overloaded",
-                retry_after_s=1,
-            )
-        if await self._coalescer.submit(accepted):
+        agent_id = accepted.action.agent_id
+        self._open.reserve(agent_id)
+        new = False
+        try:
+            new = await self._coalescer.submit(accepted)
+        finally:
+            self._open.settle(agent_id, new)
+        if new:
             self._accepted.labels(accepted.channel).inc()
             return ActionResult.of(accepted.action.ref(), "accepted", accepted.action.requested_at)
         return self._waiters.newer((await self._earlier(accepted)).result)

@@ -15,6 +15,7 @@ from .dead_letters import STREAM, DeadLetters
 from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
+from .open_actions import OpenActions
 from .outcomes import Outcomes
 from .recording import Recording
 from .sealing import Sealing
@@ -33,28 +34,43 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     ended = metrics.counter("countersign_actions_ended", "Actions that reached a final state", ["state"])
     refused = metrics.counter("countersign_requests_refused", "Requests refused at the NATS door", ["code"])
     redriven = metrics.counter("countersign_actions_redriven", "Accepted actions sent again by the sweeper")
-    open_actions = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
+    by_state = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
+    over = metrics.counter(
+        "countersign_actions_over_bound", "Actions not taken since a bound on open ones was reached", ["bound"]
+    )
     dead = metrics.gauge("countersign_dead_letters_open", "Dead letters neither redriven nor dropped", ["consumer"])
     oldest_dead = metrics.gauge("countersign_dead_letters_oldest_seconds", "Age of the oldest open dead letter")
-
     unproven = metrics.gauge("countersign_ends_not_on_record", "Ended actions whose end the ledger does not have")
 
     agents, people = service.mirror(AGENTS), service.mirror(PEOPLE)
     tools, stops = service.mirror(TOOLS), service.mirror(STOPS)
     door = service.connection("gateway", settings.nats_agents_creds_file)
     store = Store(service.db)
-    waiters = Waiters()
+    waiters = Waiters(settings.max_waiting)
+    open_actions = OpenActions(settings, store, by_state, over)
     sealing = Sealing(
         SealKey(read_key(settings.seal_key_file, "executor's public key")),
         DigestKey(read_key(settings.mark_key_file, "gateway's key of marks")),
     )
     acceptance = Acceptance(
-        settings, store, service.bus, service.key, tools, sealing, waiters, failpoints, service.log, accepted
+        settings,
+        store,
+        service.bus,
+        service.key,
+        tools,
+        sealing,
+        waiters,
+        open_actions,
+        failpoints,
+        service.log,
+        accepted,
     )
     cancellation = Cancellation(store, service.bus, waiters)
-    ingress = Ingress(settings, door, acceptance, store, cancellation, waiters, service.key, service.log, refused)
-    outcomes = Outcomes(settings, store, waiters, ingress.announce, failpoints, ended)
-    sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, open_actions, service.log)
+    ingress = Ingress(
+        settings, door, acceptance, store, cancellation, waiters, open_actions, service.key, service.log, refused
+    )
+    outcomes = Outcomes(settings, store, waiters, open_actions, ingress.announce, failpoints, ended)
+    sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     recording = Recording(settings, store, service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     letters = DeadLetters(
@@ -81,10 +97,17 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     app = make_app(parts, service.health_routes(), service.log, str(about["version"]))
     service.serve(app, settings.http_host, settings.http_port)
 
+    service.on_start(open_actions.recount)
     service.on_start(ingress.start)
     # what agents queue is not sealed yet: it may not go on among the dead letters, and so into the ledger
     service.consume_raw(
-        "gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2, bury_body=False
+        "gateway-ingress",
+        ingress.queued,
+        connection=door,
+        max_batch=128,
+        concurrency=2,
+        bury_body=False,
+        room=open_actions.room,
     )
     service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2)
     # progress may lag a little: most granted actions have ended by then and cost no second write
@@ -97,6 +120,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     )
     service.background(sweeper.run, "sweeper")
     service.background(recording.run, "recording")
+    service.background(open_actions.run, "open actions")
     service.background(changes.run, "changes")
     service.background(letters.run, "dead letters")
     service.on_stop(acceptance.drain)

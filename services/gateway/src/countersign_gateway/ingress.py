@@ -27,17 +27,21 @@ from countersign_ledger import SigningKey
 
 from .acceptance import Acceptance
 from .cancellation import Cancellation
+from .open_actions import OpenActions
 from .settings import Settings
 from .store import Accepted, Store
-from .submission import BusSubmission, check_identity, invalid, problem_for_bus, read_submission
+from .submission import BusSubmission, Words, check_identity, invalid, problem_for_bus, read_submission
 from .waiters import Waiters
+
+#: When a queued action of an agent that has as many open as it may is looked at again.
+_LATER_S = 1.0
 
 
 class Lookup(Frozen):
     """The body on ``agents.<id>.get`` and ``.cancel``."""
 
     request_id: RequestId
-    reason: str | None = None
+    reason: Words | None = None
 
 
 class Ingress:
@@ -51,6 +55,7 @@ class Ingress:
         store: Store,
         cancellation: Cancellation,
         waiters: Waiters,
+        open_actions: OpenActions,
         key: SigningKey,
         log: Any,
         refused: Counter,
@@ -61,6 +66,7 @@ class Ingress:
         self._store = store
         self._cancellation = cancellation
         self._waiters = waiters
+        self._open = open_actions
         self._key = key
         self._log = log
         self._refused = refused
@@ -87,6 +93,9 @@ class Ingress:
 
     async def _queued(self, delivery: RawDelivery) -> None:
         agent_id = subjects.agent_of(delivery.subject)
+        if self._open.exceeded(agent_id) is not None:
+            await delivery.nak(_LATER_S)
+            return
         try:
             accepted = self._prepare(agent_id, self._read(agent_id, delivery.body), delivery.headers, "nats")
         except CountersignError as error:
@@ -96,7 +105,10 @@ class Ingress:
         try:
             result = await self._acceptance.accept(accepted)
         except CountersignError as error:
-            if error.status in (429, 503):
+            if error.code in ("overloaded", "at_capacity"):
+                await delivery.nak(_LATER_S)
+                return
+            if error.status == 503:
                 raise  # it stays in the queue
             self._refused.labels(error.code).inc()
             await self._tell(

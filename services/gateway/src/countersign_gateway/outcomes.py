@@ -12,6 +12,7 @@ from countersign_contracts.actions import ActionResult
 from countersign_contracts.model import now
 
 from .lifecycle import Change, change_of
+from .open_actions import OpenActions
 from .settings import Settings
 from .store import Store
 from .waiters import Waiters
@@ -27,6 +28,7 @@ class Outcomes:
         settings: Settings,
         store: Store,
         waiters: Waiters,
+        open_actions: OpenActions,
         announce: Announce,
         failpoints: Failpoints,
         ended: Counter,
@@ -34,6 +36,7 @@ class Outcomes:
         self._settings = settings
         self._store = store
         self._waiters = waiters
+        self._open = open_actions
         self._announce = announce
         self._failpoints = failpoints
         self._ended = ended
@@ -77,4 +80,7 @@ class Outcomes:
 
     async def _write(self, changes: list[Change]) -> dict[str, str]:
         at = now()
-        return await self._store.apply(changes, at, at + timedelta(seconds=self._settings.redrive_after_s))
+        changed = await self._store.apply(changes, at, at + timedelta(seconds=self._settings.redrive_after_s))
+        latest = {change.ref.request_id: change for change in changes}
+        self._open.moved([latest[request_id] for request_id in changed])
+        return changed

@@ -10,7 +10,7 @@ from countersign_chassis import ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """Limits are per gateway process."""
+    """Limits are per gateway process where nothing else is said."""
 
     http_host: str = Field(default="127.0.0.1", description="where the public API listens")
     http_port: int = Field(default=8001, ge=0, le=65535, description="0: any free port")
@@ -24,7 +24,15 @@ class Settings(ServiceSettings):
         description="key of the marks of sensitive arguments and of requests' digests; the same for every gateway",
     )
     max_body_bytes: int = Field(default=262_144, ge=1024, description="largest HTTP body of an action")
-    max_in_flight: int = Field(default=4096, ge=1, description="accepted actions waited for at once; beyond: 429")
+    max_open: int = Field(
+        default=1000, ge=1, description="actions under way at once, of everybody and of all gateways; beyond: 503"
+    )
+    max_open_per_agent: int = Field(default=500, ge=1, description="actions of one agent under way; beyond: 429")
+    max_held_per_agent: int = Field(
+        default=1000, ge=1, description="actions of one agent that wait for approval; beyond: 429"
+    )
+    come_back_max_s: int = Field(default=10, ge=1, description="longest `Retry-After` beyond these bounds")
+    max_waiting: int = Field(default=4096, ge=1, description="actions that callers of this process wait for; then 503")
     max_wait_s: float = Field(default=300, gt=0, description="longest `Prefer: wait`")
     default_wait_s: float = Field(
         default=25, gt=0, description="wait of `Prefer: wait` without a number, and of a call"

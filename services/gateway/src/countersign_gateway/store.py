@@ -278,12 +278,13 @@ class Store:
                 [UUID(request_id) for request_id in request_ids],
             )
 
-    async def counts(self) -> dict[str, int]:
-        """Actions that have not ended, by state, and open unknown outcomes."""
+    async def open_counts(self) -> list[tuple[str, str, int]]:
+        """Actions that have not ended: agent, state and how many."""
         rows = await self._db.pool.fetch(
-            "SELECT state, count(*) AS n FROM action WHERE drive_at IS NOT NULL GROUP BY state"
+            "SELECT agent_id, state, count(*) AS n FROM action"
+            " WHERE drive_at IS NOT NULL AND end_event IS NULL GROUP BY agent_id, state"
         )
-        return {row["state"]: row["n"] for row in rows}
+        return [(row["agent_id"], row["state"], row["n"]) for row in rows]
 
 
 def _ref(row: asyncpg.Record) -> ActionRef:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from countersign_contracts.actions import Action
 from countersign_contracts.canonical import action_digest
@@ -17,6 +17,9 @@ from countersign_contracts.model import Frozen, explain, loads
 from countersign_contracts.sealed import KEY as SEALED
 
 S = TypeVar("S", bound=Frozen)
+
+#: Words of people or agents: PostgreSQL keeps any text but U+0000.
+Words = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=2000)]
 
 #: How deep `args` may nest. Deeper is never a real call, and recursion on it costs everybody downstream.
 MAX_DEPTH = 24
@@ -34,7 +37,7 @@ class Submission(Frozen):
     on_behalf_of: PrincipalId | tuple[PrincipalId, ...] | None = Field(
         default=None, description="whom the agent acts for; several: outermost first"
     )
-    reason: str | None = Field(default=None, max_length=2000)
+    reason: Words | None = None
 
     @property
     def principal_chain(self) -> tuple[str, ...]:
@@ -153,9 +156,12 @@ def wait_seconds(prefer: str | None, *, default: float, longest: float) -> float
         name, _, value = preference.strip().partition("=")
         if name.strip().lower() == "wait":
             try:
-                return min(float(value.strip().strip('"')), longest) if value.strip() else default
+                seconds = float(value.strip().strip('"')) if value.strip() else default
             except ValueError:
-                raise Malformed(f"header Prefer: wait takes seconds, not {value.strip()!r}") from None
+                seconds = -1.0
+            if not seconds >= 0:  # NaN is no time either
+                raise Malformed(f"header Prefer: wait takes seconds, not {value.strip()!r}")
+            return min(seconds, longest)
     return None
 
 

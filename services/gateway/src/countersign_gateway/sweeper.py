@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter
 
 from countersign_chassis import Bus
 from countersign_contracts.actions import ActionRequested
@@ -29,7 +29,6 @@ class Sweeper:
         bus: Bus,
         cancellation: Cancellation,
         redriven: Counter,
-        open_actions: Gauge,
         log: Any,
     ) -> None:
         self._settings = settings
@@ -37,7 +36,6 @@ class Sweeper:
         self._bus = bus
         self._cancellation = cancellation
         self._redriven = redriven
-        self._open = open_actions
         self._log = log
 
     async def run(self) -> None:
@@ -45,9 +43,6 @@ class Sweeper:
         while True:
             taken = await self.sweep()
             if taken < _LIMIT:
-                counts = await self._store.counts()
-                for state in ("accepted", "held", "granted", "executing"):
-                    self._open.labels(state).set(counts.get(state, 0))
                 await asyncio.sleep(1)
 
     async def sweep(self) -> int:

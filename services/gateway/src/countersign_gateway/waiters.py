@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.errors import CountersignError
 
 #: Ended actions remembered, to pass over late news of them unread.
 _ENDED_KEPT = 20_000
@@ -16,17 +17,24 @@ _ENDED_KEPT = 20_000
 class Waiters:
     """Futures by request id. Also knows outcomes that were heard but are not in the row yet, so that reads agree."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._waiting: dict[str, set[asyncio.Future[ActionResult]]] = {}
         self._fresh: dict[str, ActionResult] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     @contextmanager
     def waiting(self, request_id: str) -> Iterator[asyncio.Future[ActionResult]]:
-        """A future for the outcome; enter before the action is accepted, so that nothing is missed."""
+        """A future for the outcome; enter before the action is accepted, so that nothing is missed.
+
+        Raises `at_capacity` if callers of this process wait for as many as they may.
+        """
+        if len(self._waiting) >= self._limit and request_id not in self._waiting:
+            raise CountersignError(
+                f"{self._limit} actions are waited for here already; send it without waiting, or again in a second",
+                code="at_capacity",
+                retry_after_s=1,
+            )
         future: asyncio.Future[ActionResult] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(request_id, set()).add(future)
         try:

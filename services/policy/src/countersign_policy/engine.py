@@ -130,17 +130,17 @@ class Engine:
 
     def _ask(self, question: Question, context: Mapping[str, Any], part: Part, schema: cedarpy.Schema | None) -> Answer:
         action = question.action
-        request = {
-            "principal": {"type": "Agent", "id": action.agent_id},
-            "action": {"type": "Action", "id": action.tool},
-            "resource": {"type": "Tool", "id": action.tool},
-            "context": orjson.dumps(context).decode(),
-        }
         try:
+            request = {
+                "principal": {"type": "Agent", "id": action.agent_id},
+                "action": {"type": "Action", "id": action.tool},
+                "resource": {"type": "Tool", "id": action.tool},
+                "context": orjson.dumps(context).decode(),
+            }
             entities = self._entities_of(question.agent, action.tool)
             policies = self.policy_set.handle(question.agent.profile, part)
             result = cedarpy.is_authorized(request, policies, entities, schema)
-        except ValueError as error:
+        except (ValueError, orjson.JSONEncodeError) as error:  # the latter: an integer beyond 64 bits, such as 1e300
             return Answer(False, (), (f"Cedar does not take the question: {error}",))
         errors = tuple(result.diagnostics.errors)
         return Answer(result.allowed and not errors, tuple(sorted(result.diagnostics.reasons)), errors)

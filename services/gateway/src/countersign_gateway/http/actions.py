@@ -11,12 +11,12 @@ from pydantic import Field
 from countersign_contracts.actions import FINAL_STATES, Action, ActionResult, State
 from countersign_contracts.commands import ExecutionView, GetExecution, ReconcileAction
 from countersign_contracts.errors import CountersignError, Refused
-from countersign_contracts.ids import is_request_id
+from countersign_contracts.ids import AgentId, SessionId, ToolName, is_request_id
 from countersign_contracts.model import Frozen, Time
 
 from ..credentials import AgentIdentity, Identity, PersonIdentity, require_agent
 from ..store import Accepted
-from ..submission import Submission, check_identity, read_submission, wait_seconds
+from ..submission import Submission, Words, check_identity, read_submission, wait_seconds
 from .context import Caller, Needs, Parts, PartsOf, body_of
 from .problems import RESPONSES
 
@@ -40,14 +40,14 @@ class ActionPage(Frozen):
 class CancelBody(Frozen):
     """Why."""
 
-    reason: str | None = Field(default=None, max_length=2000)
+    reason: Words | None = None
 
 
 class ReconcileBody(Frozen):
     """What became of it, and how it is known."""
 
     outcome: Literal["succeeded", "failed"]
-    note: str = Field(min_length=1, max_length=2000)
+    note: Words = Field(min_length=1)
 
 
 def _json(result: Frozen, status: int, headers: dict[str, str] | None = None) -> Response:
@@ -165,10 +165,10 @@ async def get(
 async def page(
     caller: Caller,
     parts: PartsOf,
-    agent_id: str | None = None,
-    session_id: str | None = None,
+    agent_id: AgentId | None = None,
+    session_id: SessionId | None = None,
     state: State | None = None,
-    tool: str | None = None,
+    tool: ToolName | None = None,
     since: Time | None = None,
     until: Time | None = None,
     before: str | None = None,

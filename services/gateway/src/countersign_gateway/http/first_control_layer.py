@@ -19,7 +19,7 @@ from ..credentials import AgentIdentity, require_agent
 from ..submission import Submission, check_identity, read_submission
 from .actions import submit_and_wait
 from .context import Caller, Needs, PartsOf, body_of
-from .problems import RESPONSES
+from .problems import PROBLEM_CONTENT, RESPONSES
 
 router = APIRouter(tags=["first control layer"], responses=RESPONSES)
 
@@ -67,6 +67,10 @@ def first_response(result: ActionResult) -> tuple[int, FirstResponse]:
 @router.post(
     "/action",
     response_model=FirstResponse,
+    responses={
+        403: {"model": FirstResponse, "description": "Denied; or a problem", "content": PROBLEM_CONTENT},
+        500: {"model": FirstResponse, "description": "Failed; or a problem", "content": PROBLEM_CONTENT},
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -103,7 +107,7 @@ async def first_health() -> dict[str, str]:
 async def first_timeline(
     caller: Caller,
     parts: PartsOf,
-    agent_id: str | None = None,
+    agent_id: AgentId | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> dict[str, Any]:
     """The newest actions with their approvals and executions, from the ledger."""

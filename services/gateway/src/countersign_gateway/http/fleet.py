@@ -27,6 +27,7 @@ from countersign_contracts.ids import AgentId, Env, ProfileName
 from countersign_contracts.model import Frozen
 
 from ..credentials import PersonIdentity, require_agent
+from ..submission import Words
 from .context import Caller, Needs, Parts, PartsOf, body_of
 from .problems import RESPONSES
 
@@ -41,7 +42,7 @@ class AgentBody(Frozen):
     """A new agent."""
 
     agent_id: AgentId
-    name: str = Field(min_length=1, max_length=128)
+    name: Words = Field(min_length=1, max_length=128)
     owner: Owner
     profile: ProfileName
     environments: tuple[Env, ...] = Field(min_length=1)
@@ -50,7 +51,7 @@ class AgentBody(Frozen):
 class StatusBody(Frozen):
     """Why."""
 
-    reason: str = Field(min_length=1, max_length=2000)
+    reason: Words = Field(min_length=1)
 
 
 class CredentialsBody(Frozen):
@@ -79,9 +80,9 @@ async def agents(
     _: Reader,
     parts: PartsOf,
     status: AgentStatus | None = None,
-    team: str | None = None,
+    team: Words | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    after: str | None = None,
+    after: Words | None = None,
 ) -> Any:
     """Agents, by id."""
     return await parts.bus.ask(ListAgents(status=status, team=team, limit=limit, after=after))
@@ -162,7 +163,7 @@ async def add_person(body: PersonBody, person: Admin, parts: PartsOf) -> Any:
 
 
 @router.delete("/people/{name}", status_code=204, tags=["people"])
-async def remove_person(name: str, person: Admin, parts: PartsOf) -> Response:
+async def remove_person(name: Words, person: Admin, parts: PartsOf) -> Response:
     """Remove a person; their token is void."""
     await parts.bus.ask(RemovePerson(name=name, by=person.name))
     await parts.people.fetch(person_key(name))

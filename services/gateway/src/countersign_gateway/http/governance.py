@@ -26,12 +26,16 @@ from countersign_contracts.commands import (
 )
 from countersign_contracts.control import DeclaredChange, Stop, StopScope
 from countersign_contracts.errors import Refused
-from countersign_contracts.ids import Digest
+from countersign_contracts.ids import AgentId, Digest, RequestId, SessionId
 from countersign_contracts.model import Frozen, Time
 
 from ..credentials import AgentIdentity, PersonIdentity
+from ..submission import Words
 from .context import Caller, Needs, PartsOf
 from .problems import RESPONSES
+
+#: A sequence of the ledger is a 64-bit number there.
+MAX_SEQ = 2**63 - 1
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
@@ -43,7 +47,7 @@ class VoteBody(Frozen):
 
     vote: Literal["approve", "reject"]
     digest: Digest
-    comment: str | None = Field(default=None, max_length=2000)
+    comment: Words | None = None
     channel: Literal["http", "cli"] = "http"
 
 
@@ -51,7 +55,7 @@ class StopBody(Frozen):
     """What to stop, and why."""
 
     scope: StopScope
-    reason: str = Field(min_length=1, max_length=2000)
+    reason: Words = Field(min_length=1)
 
 
 class ApplyBody(Frozen):
@@ -75,10 +79,10 @@ async def approvals(
     _: Reader,
     parts: PartsOf,
     state: ApprovalState | None = None,
-    agent_id: str | None = None,
-    request_id: str | None = None,
+    agent_id: AgentId | None = None,
+    request_id: RequestId | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: str | None = None,
+    after: Words | None = None,
 ) -> Any:
     """Approvals, newest first."""
     return await parts.bus.ask(
@@ -87,14 +91,14 @@ async def approvals(
 
 
 @router.get("/approvals/{approval_id}", response_model=ApprovalView, tags=["approvals"])
-async def approval(approval_id: str, _: Reader, parts: PartsOf) -> Any:
+async def approval(approval_id: Words, _: Reader, parts: PartsOf) -> Any:
     """One approval, with the exact arguments and their digest."""
     return await parts.bus.ask(GetApproval(approval_id=approval_id))
 
 
 @router.post("/approvals/{approval_id}/votes", response_model=ApprovalView, tags=["approvals"])
 async def vote(
-    approval_id: str, body: VoteBody, person: Annotated[PersonIdentity, Depends(Needs("vote"))], parts: PartsOf
+    approval_id: Words, body: VoteBody, person: Annotated[PersonIdentity, Depends(Needs("vote"))], parts: PartsOf
 ) -> Any:
     """Approve or reject; `digest` is the one you saw."""
     return await parts.bus.ask(
@@ -123,7 +127,7 @@ async def set_stop(body: StopBody, person: Annotated[PersonIdentity, Depends(Nee
 
 
 @router.delete("/stops/{stop_id}", response_model=Stop, tags=["stops"])
-async def lift_stop(stop_id: str, person: Annotated[PersonIdentity, Depends(Needs("stop"))], parts: PartsOf) -> Any:
+async def lift_stop(stop_id: Words, person: Annotated[PersonIdentity, Depends(Needs("stop"))], parts: PartsOf) -> Any:
     """Lift a stop."""
     return await parts.bus.ask(LiftStop(stop_id=stop_id, by=person.name))
 
@@ -132,13 +136,13 @@ async def lift_stop(stop_id: str, person: Annotated[PersonIdentity, Depends(Need
 async def timeline(
     caller: Caller,
     parts: PartsOf,
-    agent_id: str | None = None,
-    session_id: str | None = None,
-    request_id: str | None = None,
-    kind: str | None = None,
+    agent_id: AgentId | None = None,
+    session_id: SessionId | None = None,
+    request_id: RequestId | None = None,
+    kind: Annotated[str | None, Query(pattern=r"^[a-z_.]{0,128}$")] = None,
     since: Time | None = None,
     until: Time | None = None,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_SEQ)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     newest_first: bool = False,
 ) -> Any:
@@ -174,9 +178,9 @@ async def head(_: Reader, parts: PartsOf) -> Any:
 async def export(
     _: Reader,
     parts: PartsOf,
-    first_seq: Annotated[int, Query(ge=1)] = 1,
-    next: Annotated[int | None, Query(ge=1)] = None,
-    last_seq: Annotated[int | None, Query(ge=0)] = None,
+    first_seq: Annotated[int, Query(ge=1, le=MAX_SEQ)] = 1,
+    next: Annotated[int | None, Query(ge=1, le=MAX_SEQ)] = None,
+    last_seq: Annotated[int | None, Query(ge=0, le=MAX_SEQ)] = None,
 ) -> Any:
     """A page of an export's lines; `countersign audit export` puts the pages together."""
     return await parts.bus.ask(ExportLedger(first_seq=first_seq, next=next, last_seq=last_seq))

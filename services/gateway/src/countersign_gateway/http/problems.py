@@ -13,15 +13,17 @@ from countersign_contracts.errors import CountersignError
 
 PROBLEM_JSON = "application/problem+json"
 
+PROBLEM_CONTENT: dict[str, Any] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
 #: For the OpenAPI document: every operation may answer one.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     "4XX": {
         "description": "A problem (RFC 9457)",
-        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": PROBLEM_CONTENT,
     },
     "5XX": {
         "description": "A problem (RFC 9457)",
-        "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": PROBLEM_CONTENT,
     },
 }
 
