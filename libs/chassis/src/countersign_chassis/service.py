@@ -17,6 +17,7 @@ import asyncpg
 from starlette.routing import Route
 
 from countersign_contracts.command import Command
+from countersign_contracts.dead_letter_commands import REDRIVES
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.model import Frozen
 from countersign_contracts.projection import Bucket
@@ -33,6 +34,7 @@ from .http import HttpServer, health_app, health_routes
 from .logs import logger
 from .metrics import Metrics
 from .projections import Mirror, Projector
+from .redriving import Redriving
 from .settings import ServiceSettings
 from .sodium import signer, verifier
 
@@ -229,6 +231,9 @@ class Service:
             await action()
         for kind, handler in self._answers:
             await self.bus.answer(kind, handler)
+        if kind_of_redrive := REDRIVES.get(self.name):
+            redriving = Redriving(self.name, self.trust, self._consumers, self.log)
+            await redriving.start(self.bus, kind_of_redrive)
         for connection in self._connections:
             await connection.barrier()
         for each in self._consumers:

@@ -36,6 +36,8 @@ from .grants import Grants
 from .measures import Measures
 from .opening import Opening
 from .outcome import RetryRules
+from .probe_store import ProbeStore
+from .probing import Probing
 from .pulse import Pulse
 from .queries import Queries
 from .secret_files import SecretFiles
@@ -136,6 +138,21 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         grace_s=settings.shutdown_grace_s,
         log=log,
     )
+    probing = Probing(
+        ProbeStore(service.db),
+        executions,
+        control_store,
+        announcer,
+        catalogue,
+        caller,
+        slots,
+        measures,
+        max_probes=settings.max_probes,
+        interval_s=settings.probe_interval_s,
+        first_pause_s=settings.probe_first_pause_s,
+        max_pause_s=settings.probe_max_pause_s,
+        log=log,
+    )
     queries = Queries(executions, control_store, announcer, catalogue, facts, measures)
 
     async def start() -> None:
@@ -190,4 +207,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.consume("executor-actions", grants.granted, max_batch=128)
     service.background(pulse.run, "pulse")
     service.background(announcer.run, "announcer")
+    service.background(probing.run, "probes")
     return service

@@ -48,6 +48,12 @@ class Settings(ServiceSettings):
     heartbeat_s: float = Field(
         default=0.25, gt=0, description="how often an executor shows that it lives and reads the stops"
     )
+    max_probes: int = Field(default=8, ge=0, description="lookups made for one unknown outcome before it is left open")
+    probe_interval_s: float = Field(default=1.0, gt=0, description="how often it is seen which lookups are due")
+    probe_first_pause_s: float = Field(
+        default=10.0, gt=0, description="pause after the first lookup that told nothing; doubles from there"
+    )
+    probe_max_pause_s: float = Field(default=900.0, gt=0, description="longest pause between lookups of one outcome")
     rebuild_interval_s: float = Field(
         default=600.0, gt=0, description="how often tools and stops are projected anew, come what may"
     )

@@ -32,3 +32,9 @@ class Settings(ServiceSettings):
     first_control_layer_wait_s: float = Field(default=3600, gt=0, description="how long POST /action blocks")
     redrive_after_s: float = Field(default=10, gt=0, description="an accepted action that stands still is sent again")
     redrive_max_s: float = Field(default=300, gt=0, description="longest pause between two re-drives")
+    on_record_after_s: float = Field(
+        default=40,
+        gt=0,
+        description="an action whose end audit does not have so long after it is sent again; above the 30 s that a"
+        " statement may take",
+    )
