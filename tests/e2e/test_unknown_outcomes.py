@@ -32,6 +32,7 @@ probe:
 TOOLS = (
     _TOOL.format(name="send_letter", after_s=0)
     + _TOOL.format(name="send_parcel", after_s=86400)
+    + _TOOL.format(name="send_secret", after_s=0).replace("{type: string}", "{type: string, x-sensitive: true}")
     + """
 kind: tool
 name: find_letter
@@ -46,7 +47,7 @@ http: {method: GET, url: "URL/sent/{key}", path: [key], allow_private: true}
 kind: profile
 name: worker
 environments: [dev]
-tools: [send_letter, send_parcel]
+tools: [send_letter, send_parcel, send_secret]
 """
 )
 MAX_PROBES = 2
@@ -134,6 +135,13 @@ async def test_a_probe_finds_that_it_happened_and_there_is_one_effect(letters: L
     assert evidence["value"] is True and 1 <= evidence["probes"] <= MAX_PROBES and evidence["response_sha256"]
     await letters.until_metric("countersign_outcomes_unknown 0.0")
     assert await letters.unknown() == []
+
+
+async def test_of_an_answer_that_may_show_a_sensitive_argument_no_hash_is_evidence(letters: Letters) -> None:
+    request_id = await letters.send("send_secret")
+    letters.answers(200, {"letter": {"sent": True, "text": "hello"}})
+    evidence = (await letters.reconciled(request_id))["probe"]
+    assert evidence["value"] is True and evidence.get("response_sha256") is None and "hello" not in str(evidence)
 
 
 async def test_a_probe_finds_that_it_did_not_happen_and_the_reason_says_so(letters: Letters) -> None:

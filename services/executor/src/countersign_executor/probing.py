@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from countersign_contracts.actions import ActionExecuted, ActionReconciled, ProbeEvidence
 from countersign_contracts.catalogue import Probe, ToolRecord
 from countersign_contracts.model import now
+from countersign_contracts.sensitive import read_marks
 
 from .announcer import Announcer
 from .answer import Answer
@@ -95,6 +97,9 @@ class Probing:
                 "a probe does not tell", request=due.request_id, probes=probes, reason=str(error) or repr(error)
             )
             return await self._store.later(due.request_id, probes, self._pause(probes))
+        if read_marks(tool.arguments)[0]:
+            # the lookup may show what was sent: by a hash of that a sensitive value could be guessed
+            answer = replace(answer, sha256=None)
         await self._reconcile(executed, lookup, answer, found, probes)
 
     async def _look_up(self, probe: Probe, request_id: str) -> tuple[ToolRecord, Answer]:
