@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from countersign_chassis import Bus, Delivery, Service, ServiceSettings
-from countersign_chassis.consumer import KEPT_BODY, KEPT_HEADERS
+from countersign_chassis.dead_letter import KEPT_BODY, KEPT_HEADERS
 from countersign_chassis.stored import StoredMessage, StoredMessages
 from countersign_contracts.actions import Action, ActionRequested
 from countersign_contracts.canonical import action_digest
@@ -171,5 +171,5 @@ async def test_of_what_is_too_large_to_keep_the_letter_says_so_and_it_is_not_red
     large, first = await scene.letter()
     _, second = await scene.letter(large.seq)
     assert first.truncated and second.truncated and list(second.headers) == ["a"]
-    with pytest.raises(CountersignError, match="not kept whole in its dead letter"):
+    with pytest.raises(CountersignError, match="does not keep the whole message"):
         await scene.redrive(large)

@@ -8,7 +8,6 @@ are no fence: handlers must be idempotent.
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,16 +19,15 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Histogram
 
-from countersign_contracts.control import DeadLettered
 from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.errors import CountersignError, Malformed, Refused
-from countersign_contracts.model import now
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
 
 from .bus import Bus
 from .client import NatsClient
 from .connection import NatsConnection
+from .dead_letter import dead_letter, error_line
 from .delivery import Delivery, RawDelivery, Settler
 from .metrics import SIZE_BUCKETS, Metrics
 from .outages import OUTAGES
@@ -41,11 +39,6 @@ _GONE_S = 0.5
 
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
-
-#: What a dead letter keeps of a message's body and of its headers (as JSON), in bytes. More than an agent may send;
-#: and the letter goes on record whole, and fits into the command that redrives it.
-KEPT_BODY = 300_000
-KEPT_HEADERS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,21 +369,7 @@ class EventConsumer:
             # it tells of one that failed here as well, and would be followed by another about itself, for ever
             self._log.error("cannot handle the dead letter of a dead letter; it stays in the stream", reason=reason)
             return None
-        kept = delivery.body[:KEPT_BODY] if self._bury_body else b""
-        headers = _kept(delivery.headers)
-        letter = DeadLettered(
-            stream=self.spec.stream,
-            consumer=self.spec.name,
-            stream_seq=delivery.stream_seq,
-            subject=delivery.subject,
-            headers=headers,
-            body=b64encode(kept).decode(),
-            tries=delivery.tries,
-            reason=reason[:2000],
-            at=now(),
-            stored_at=delivery.stored_at,
-            truncated=kept != delivery.body or headers != delivery.headers,
-        )
+        letter = dead_letter(self.spec, delivery, reason, with_body=self._bury_body)
         await self._bus.publish(letter)
         return letter.event_id()
 
@@ -408,20 +387,3 @@ class EventConsumer:
     def forget(self, delivery: RawDelivery) -> None:
         """It is settled."""
         self._held.pop(delivery.stream_seq, None)
-
-
-def _kept(headers: dict[str, str]) -> dict[str, str]:
-    """The first of them, as many as a dead letter keeps."""
-    kept: dict[str, str] = {}
-    left = KEPT_HEADERS
-    for name, value in headers.items():
-        left -= len(orjson.dumps([name, value]))
-        if left < 0:
-            break
-        kept[name] = value
-    return kept
-
-
-def error_line(error: Exception) -> str:
-    """The error as a dead letter's reason says it."""
-    return error.detail if isinstance(error, CountersignError) else f"{type(error).__name__}: {error}"

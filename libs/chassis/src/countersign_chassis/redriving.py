@@ -19,7 +19,8 @@ from countersign_contracts.errors import CountersignError, Malformed, Refused, U
 from countersign_ledger import TrustBundle
 
 from .bus import Bus
-from .consumer import EventConsumer, error_line
+from .consumer import EventConsumer
+from .dead_letter import error_line
 from .delivery import RawDelivery
 from .outages import OUTAGES
 

@@ -133,7 +133,7 @@ class DeadLettered(Event):
     reason: str
     at: Time
     stored_at: Time | None = Field(default=None, description="when its stream stored it")
-    truncated: bool = Field(default=False, description="headers or body were larger than is kept: not redrivable")
+    truncated: bool = Field(default=False, description="headers or body are not kept whole: not redrivable")
 
     def about(self) -> str:
         # it is signed on a line of its own; what a stranger wrote into the header counts only where it can stand there

@@ -10,8 +10,8 @@ from .command import Command, Rpc
 from .model import Frozen
 
 TRUNCATED = (
-    "the message is not kept whole in its dead letter, so it cannot be redriven: have its sender repeat it, then drop"
-    " this letter"
+    "the dead letter does not keep the whole message (it was too large, or may hold what must not go on record), so it"
+    " cannot be redriven: have its sender repeat it, then drop this letter"
 )
 
 
