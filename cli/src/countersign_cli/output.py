@@ -27,6 +27,11 @@ REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+
+class Misused(Exception):
+    """What was typed cannot be meant; the text says what is wrong and what is allowed."""
+
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -57,9 +62,9 @@ def one_line_errors() -> Iterator[None]:
             if isinstance(each, dict) and "field" in each:
                 errors.print(f"  {escape(str(each['field']))}: {escape(str(each.get('message', '')))}")
         raise typer.Exit(UNREACHABLE if error.code == "unavailable" else REFUSED) from None
-    except EmbeddedError as error:
+    except (EmbeddedError, Misused) as error:
         errors.print(f"[red]error:[/] {escape(str(error))}")
-        raise typer.Exit(REFUSED) from None
+        raise typer.Exit(USAGE if isinstance(error, Misused) else REFUSED) from None
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:

@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import nats.errors
@@ -23,6 +24,7 @@ from prometheus_client import Counter, Histogram
 from countersign_contracts.control import DeadLettered
 from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.errors import CountersignError, Malformed, Refused
+from countersign_contracts.event import Event
 from countersign_contracts.model import now
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
@@ -70,7 +72,8 @@ class EventConsumer:
 
     ``skip`` may pass over messages by their headers, before anything is verified: only for what nobody relies on.
     ``verify`` off hands :class:`RawDelivery` to the handler; on, events are verified and parsed first, and what fails
-    that is dead-lettered at once: trying again would not mend it.
+    that is dead-lettered at once: trying again would not mend it. ``opener`` does the verifying, where a service has
+    verified some of these events already; the default is :func:`open_event`.
     """
 
     def __init__(
@@ -89,11 +92,12 @@ class EventConsumer:
         max_tries: int = 8,
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
+        opener: Callable[[Envelope], Event] | None = None,
     ) -> None:
         self.spec = spec
         self._connection = connection
         self._bus = bus
-        self._trust = trust
+        self._open_event = opener or partial(open_event, trust=trust)
         self._handler = handler
         self._metrics = metrics
         self._log = log.bind(consumer=spec.name)
@@ -314,7 +318,7 @@ class EventConsumer:
             return raw
         try:
             envelope = Envelope.read(msg.headers, msg.data)
-            return Delivery(self, msg, envelope, open_event(envelope, self._trust))
+            return Delivery(self, msg, envelope, self._open_event(envelope))
         except CountersignError as error:
             self._log.warning("refused a message", subject=msg.subject, reason=error.detail)
             await self._bury_or_nak(raw, error.detail)

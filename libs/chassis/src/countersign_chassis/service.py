@@ -17,7 +17,9 @@ import asyncpg
 from starlette.routing import Route
 
 from countersign_contracts.command import Command
+from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError, Unavailable
+from countersign_contracts.event import Event
 from countersign_contracts.model import Frozen
 from countersign_contracts.projection import Bucket
 from countersign_contracts.topology import consumer
@@ -48,12 +50,15 @@ class Service:
         self.name = name
         self.settings = settings
         self.failpoints = failpoints
+        instance = settings.instance or name
         self.log = logger(name, settings.log_level)
+        if instance != name:
+            self.log = self.log.bind(instance=instance)
         self.key = SigningKey.from_json(_read(settings.signing_key_file, "signing key"), signer)
         self.trust = TrustBundle.from_json(_read(settings.trust_file, "trust bundle"), verifier)
         self.metrics = Metrics()
-        self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=name)
-        self.bus = Bus(settings.nats_url, settings.nats_core_creds_file, self.key, self.trust, self.log, name)
+        self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance)
+        self.bus = Bus(settings.nats_url, settings.nats_core_creds_file, self.key, self.trust, self.log, name, instance)
         self._consumer_metrics = ConsumerMetrics.of(self.metrics)
         self._background_failures = self.metrics.counter(
             "countersign_background_failures", "Background loops that raised and were restarted", ["loop"]
@@ -68,6 +73,7 @@ class Service:
         self._on_start: list[Async] = []
         self._on_stop: list[Async] = []
         self._ready_checks: dict[str, Callable[[], str | None]] = {}
+        self._told: dict[str, Callable[[], str]] = {}
         self._started_at = time.monotonic()
         self._state = "not started"
         self.http = HttpServer(
@@ -82,7 +88,7 @@ class Service:
 
     def connection(self, name: str, creds_file: Path | None) -> NatsConnection:
         """A further NATS connection, as another user (for a service that stands in both accounts)."""
-        connection = NatsConnection(self.settings.nats_url, creds_file, name, self.log)
+        connection = NatsConnection(self.settings.nats_url, creds_file, name, self.log, self.settings.instance)
         self._connections.append(connection)
         return connection
 
@@ -96,6 +102,7 @@ class Service:
         max_tries: int = 8,
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
+        opener: Callable[[Envelope], Event] | None = None,
     ) -> EventConsumer:
         """Feed verified events of the topology's consumer ``name`` to ``handler``; the options are the consumer's."""
         return self._consume(
@@ -108,6 +115,7 @@ class Service:
             max_tries=max_tries,
             linger_s=linger_s,
             skip=skip,
+            opener=opener,
         )
 
     def consume_raw(
@@ -178,6 +186,10 @@ class Service:
         """A further condition for readiness: returns the reason it is not met, or None."""
         self._ready_checks[name] = check
 
+    def tells(self, name: str, what: Callable[[], str]) -> None:
+        """A further field of the health pages, for people: it does not change readiness."""
+        self._told[name] = what
+
     def health_routes(self) -> list[Route]:
         """The health and metrics pages, for a service that puts them into an application of its own."""
         return health_routes(self.about, self.unready, self.metrics)
@@ -194,6 +206,7 @@ class Service:
             "service": self.name,
             "version": _version(self.name),
             "uptime_s": round(time.monotonic() - self._started_at, 1),
+            **{name: what() for name, what in self._told.items()},
         }
 
     def unready(self) -> list[str]:

@@ -22,6 +22,8 @@ from countersign_ledger import TrustBundle
 
 #: How long to wait before an unanswered message is sent again, doubling up to the last value.
 _REPEAT_S = (1.0, 2.0, 4.0)
+#: How long one request of a call waits: a gateway that dies meanwhile costs no more than this.
+_TURN_S = 5.0
 
 
 class NatsTransport:
@@ -90,16 +92,20 @@ class NatsTransport:
         raise Unavailable(f"the action {request_id} was not accepted within {timeout_s} s; submit it again with its id")
 
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
-        """Request and wait; an unanswered request is repeated with the same id, which is harmless."""
-        deadline = asyncio.get_running_loop().time() + wait_s + 3
+        """Request and wait, turn by turn; a request is repeated with the same id, which is harmless."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + wait_s
         while True:
-            left = deadline - asyncio.get_running_loop().time()
+            turn_s = max(0.0, min(_TURN_S, deadline - clock()))
             try:
-                return await self._ask("call", body | {"wait_s": max(0.0, min(wait_s, left - 2))}, max(left, 1))
+                result = await self._ask("call", body | {"wait_s": turn_s}, turn_s + 2)
             except Unavailable:
-                if asyncio.get_running_loop().time() + 0.5 > deadline:
+                if clock() > deadline + 2:
                     raise
                 await asyncio.sleep(0.25)
+                continue
+            if result.state in FINAL_STATES or clock() >= deadline:
+                return result
 
     async def get(self, request_id: str, wait_s: float) -> ActionResult:
         """Ask for the state; while it has not ended, listen for its result."""

@@ -13,6 +13,7 @@ from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
 from .outcomes import Outcomes
+from .overhearing import Overhearing
 from .settings import Settings
 from .store import Store
 from .sweeper import Sweeper
@@ -41,6 +42,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     cancellation = Cancellation(store, service.bus, waiters)
     ingress = Ingress(settings, door, acceptance, store, cancellation, waiters, service.key, service.log, refused)
     outcomes = Outcomes(settings, store, waiters, ingress.announce, failpoints, ended)
+    overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, open_actions, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     parts = Parts(
@@ -63,9 +65,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     app = make_app(parts, service.health_routes(), service.log, str(about["version"]))
     service.serve(app, settings.http_host, settings.http_port)
 
+    service.on_start(overhearing.start)
     service.on_start(ingress.start)
     service.consume_raw("gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2)
-    service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2)
+    service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2, opener=overhearing.open)
     # progress may lag a little: most granted actions have ended by then and cost no second write
     service.consume(
         "gateway-progress",
@@ -76,6 +79,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     )
     service.background(sweeper.run, "sweeper")
     service.background(changes.run, "changes")
+    service.background(overhearing.run, "overhearing")
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
     return service

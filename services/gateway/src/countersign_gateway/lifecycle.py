@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from countersign_contracts.actions import (
+    ActionCancelled,
     ActionDenied,
     ActionEvent,
     ActionExecuted,
@@ -88,4 +89,7 @@ def change_of(event: ActionEvent) -> Change:
         case ActionReconciled():
             reason = Reason(code="reconciled", message=f"{event.by} found that it {event.outcome}: {event.note}")
             return Change(ref, event.outcome, "allow", None, (reason,))
+        case ActionCancelled():
+            message = f"cancelled by {event.by}" + (f": {event.reason}" if event.reason else "")
+            return Change(ref, "cancelled", None, None, (Reason(code="cancelled", message=message),))
     raise TypeError(f"{type(event).__name__} changes no action")
