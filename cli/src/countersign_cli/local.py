@@ -75,7 +75,8 @@ class LocalOptions:
         """
         back = sorted((r for r in self.processes() if r.service != "gateway"), key=lambda replica: replica.number > 1)
         ports = {replica.name: self.health_port + i for i, replica in enumerate(back)}
-        return self.gateway_ports() | ports | dict(self.health_port_of)
+        found = self.gateway_ports() | ports | dict(self.health_port_of)
+        return {replica.name: found[replica.name] for replica in self.processes()}
 
     def gateway_ports(self) -> dict[str, int]:
         """The public port of each gateway."""
