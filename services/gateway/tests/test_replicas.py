@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ import pytest
 from countersign_contracts import subjects
 from countersign_contracts.actions import ActionResult
 from countersign_contracts.envelope import Envelope
+from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import new_id
 from countersign_gateway import overhearing
 
@@ -82,7 +84,7 @@ async def test_callers_over_http_and_nats_are_told_though_the_other_takes_the_ev
     called = await asyncio.gather(*(call(client, 15, args={"thing_id": i}) for i in range(1, 11)))
     assert [result.state for result in called] == ["succeeded"] * 10
     # a row is written, and nothing is announced to an agent that was answered: a queued one's end comes after theirs
-    queued = {"request_id": new_id(), **ARGS}
+    queued: dict[str, Any] = {"request_id": new_id(), **ARGS}
     await client.publish(subjects.agent("worker-1", "actions"), orjson.dumps(queued))
     async with asyncio.timeout(15):
         while "succeeded" not in heard.states.get(queued["request_id"], []):
@@ -121,7 +123,7 @@ async def test_a_call_that_stopped_waiting_is_announced_once_by_whoever_takes_th
 
 async def test_who_missed_the_event_finds_it_in_the_row(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overhearing, "_LOOK_S", 0.1)
-    monkeypatch.setattr(overhearing.Envelope, "read", _unreadable)
+    monkeypatch.setattr(Envelope, "read", _unreadable)
     await second(world)
     assert (await world.submit("read_thing", {"thing_id": 1}))["state"] == "succeeded"
 
@@ -131,10 +133,8 @@ _read = Envelope.read
 
 def _unreadable(headers: Any, body: bytes) -> Envelope:
     """As if what passes by were lost; what the consumers bring is whole."""
-    import sys
-
     if sys._getframe(1).f_code.co_name == "_hear":
-        raise overhearing.CountersignError("lost")
+        raise CountersignError("lost")
     return _read(headers, body)
 
 

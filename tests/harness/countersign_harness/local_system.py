@@ -68,7 +68,14 @@ class Up:
 
     def pids(self) -> dict[str, int]:
         """What runs."""
-        found: dict[str, int] = json.loads((self.folder / "run.json").read_text())["pids"]
+        return self._run()["pids"]
+
+    def ports(self) -> dict[str, int]:
+        """Where each process answers /health and /metrics."""
+        return self._run()["ports"]
+
+    def _run(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = json.loads((self.folder / "run.json").read_text())
         return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from countersign_ledger import TrustBundle
 
 #: How long to wait before an unanswered message is sent again, doubling up to the last value.
 _REPEAT_S = (1.0, 2.0, 4.0)
-#: How long one request of a call waits: a gateway that dies meanwhile costs no more than this.
-_TURN_S = 5.0
+#: How long the requests of a call wait, one after the other, the last value for all further ones, and how much longer
+#: an answer may take: a gateway that dies costs a call that has just begun little, and one that has waited no more.
+_TURNS_S, _ANSWER_S = (1.0, 2.0, 5.0), 1.0
 
 
 class NatsTransport:
@@ -95,17 +97,18 @@ class NatsTransport:
         """Request and wait, turn by turn; a request is repeated with the same id, which is harmless."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + wait_s
-        while True:
-            turn_s = max(0.0, min(_TURN_S, deadline - clock()))
+        for turn_s in chain(_TURNS_S, repeat(_TURNS_S[-1])):
+            this_s = max(0.0, min(turn_s, deadline - clock()))
             try:
-                result = await self._ask("call", body | {"wait_s": turn_s}, turn_s + 2)
+                result = await self._ask("call", body | {"wait_s": this_s}, this_s + _ANSWER_S)
             except Unavailable:
                 if clock() > deadline + 2:
                     raise
                 await asyncio.sleep(0.25)
                 continue
             if result.state in FINAL_STATES or clock() >= deadline:
-                return result
+                break
+        return result
 
     async def get(self, request_id: str, wait_s: float) -> ActionResult:
         """Ask for the state; while it has not ended, listen for its result."""
