@@ -65,7 +65,8 @@ def one_line_errors() -> Iterator[None]:
     except CountersignError as error:
         errors.print(f"[red]error:[/] {escape(error.detail)}")
         for each in error.extra.get("errors", []):
-            if isinstance(each, dict) and "field" in each:
+            said = isinstance(each, dict) and str(each.get("message", "")).lower() in error.detail.lower()
+            if isinstance(each, dict) and "field" in each and not said:
                 errors.print(f"  {escape(str(each['field']))}: {escape(str(each.get('message', '')))}")
         raise typer.Exit(UNREACHABLE if error.code == "unavailable" else REFUSED) from None
     except (EmbeddedError, Misused) as error:
