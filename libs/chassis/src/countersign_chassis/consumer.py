@@ -43,6 +43,7 @@ _GONE_S = 0.5
 
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
+_APPLIED_BY = "bootstrap applies the topology at every start of `countersign up`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +166,12 @@ class EventConsumer:
         if "error" in info:
             raise Refused(
                 f"consumer {self.spec.name} of stream {self.spec.stream} is missing"
-                f" ({info['error'].get('description')}); run `countersign bootstrap` to apply the topology"
+                f" ({info['error'].get('description')}); {_APPLIED_BY}"
             )
         config = info["config"]
         filters = set(config.get("filter_subjects") or [config.get("filter_subject", "")])
         if filters != set(self.spec.filters) or config.get("ack_policy") != "explicit":
-            raise Refused(f"consumer {self.spec.name} differs from the topology; run `countersign bootstrap` again")
+            raise Refused(f"consumer {self.spec.name} differs from the topology; {_APPLIED_BY}")
 
     # --- pulling ----------------------------------------------------------------------------------
 

@@ -309,7 +309,7 @@ def _read(path: Path, what: str) -> str:
         return path.read_text()
     except OSError as error:
         raise CountersignError(
-            f"cannot read the {what} at {path}: {error.strerror}; `countersign bootstrap` writes it"
+            f"cannot read the {what} at {path}: {error.strerror}; `countersign up` has bootstrap write it"
         ) from None
 
 
