@@ -15,7 +15,6 @@ from countersign_contracts.errors import CountersignError
 
 from ..client import Client
 from ..output import REFUSED, command, console, errors, print_json, printable
-from ..settings import ClientSettings
 
 _SUFFIXES = (".yaml", ".yml", ".cedar")
 _MAX_BYTES = 512_000
@@ -31,6 +30,8 @@ def apply(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Load tools, profiles, policies and agents: all are validated first, then all are applied, or nothing is."""
+    from ..settings import ClientSettings
+
     documents = read_documents(folder)
     settings = ClientSettings()
     result = Client.find(settings).post("/api/v1/apply", {"documents": documents, "dry_run": dry_run}, timeout_s=90)

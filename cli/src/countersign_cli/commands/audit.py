@@ -6,17 +6,18 @@ import json as json_
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from countersign_contracts.errors import CountersignError
-from countersign_ledger import Checkpoint, LedgerError, Report, TrustBundle, verify_export
 
 from ..client import Client
 from ..output import REFUSED, command, console, errors, print_json, printable, table
-from ..settings import ClientSettings
+
+if TYPE_CHECKING:
+    from countersign_ledger import Checkpoint, Report
 
 app = typer.Typer(no_args_is_help=True, help="The trail, its export and its verification.")
 
@@ -146,6 +147,8 @@ def verify(
     json: Json = False,
 ) -> None:
     """Verify an export offline: no system needs to run. Exit code 1 if anything was changed."""
+    from ..settings import ClientSettings
+
     report = verify_file(file, trust or ClientSettings().data_dir / "trust.json", checkpoints)
     if json:
         print_json(
@@ -175,6 +178,8 @@ def verify(
 
 def verify_file(file: Path, trust: Path, checkpoints: Path | None = None) -> Report:
     """Verify an export file; raises :class:`CountersignError` where a file cannot be read at all."""
+    from countersign_ledger import LedgerError, TrustBundle, verify_export
+
     try:
         bundle = TrustBundle.from_json(trust.read_text())
     except OSError as error:
@@ -192,6 +197,7 @@ def verify_file(file: Path, trust: Path, checkpoints: Path | None = None) -> Rep
 
 
 def _checkpoints(path: Path) -> list[Checkpoint]:
+    from countersign_ledger import Checkpoint
 
     with path.open() as lines:
         return [Checkpoint.from_dict(json_.loads(line)) for line in lines if line.strip()]

@@ -6,9 +6,8 @@ import json as json_
 import platform
 import urllib.error
 import urllib.request
-from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -16,10 +15,10 @@ from rich.markup import escape
 from ..client import Client
 from ..embedded.datadir import DataDir
 from ..embedded.specs import Event, EventKind
-from ..local import LocalOptions, LocalSystem
 from ..output import UNREACHABLE, ago, command, console, errors, print_json, table
-from ..replicas import read_replicas
-from ..settings import ClientSettings
+
+if TYPE_CHECKING:
+    from ..local import LocalSystem
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder; survives restarts. Default: ./.countersign")]
 
@@ -46,6 +45,10 @@ def up(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the whole system on this machine, until Ctrl-C."""
+    from ..local import LocalOptions, LocalSystem
+    from ..replicas import read_replicas
+    from ..settings import ClientSettings
+
     settings = ClientSettings()
     options = LocalOptions(
         data_dir=data_dir or settings.data_dir,
@@ -101,6 +104,8 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the services, stops in force and what waits; exit code 3 if something is not right."""
+    from ..settings import ClientSettings
+
     settings = ClientSettings()
     if data_dir is not None:
         settings = settings.model_copy(update={"data_dir": data_dir})
@@ -176,6 +181,8 @@ def _health(url: str) -> dict[str, Any]:
 @command
 def version(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the versions."""
+    from importlib.metadata import version as package_version
+
     found = {"countersign": package_version("countersign-cli"), "python": platform.python_version()}
     if json:
         print_json(found)
