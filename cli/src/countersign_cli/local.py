@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
@@ -25,8 +25,11 @@ from .bootstrap.database import DATABASE, role_of
 from .embedded.datadir import DataDir, RunRecord, check_port
 from .embedded.nats import EmbeddedNats
 from .embedded.postgres import EmbeddedPostgres
-from .embedded.specs import Event, Service, Spec, Step
+from .embedded.specs import Event, EventKind, Service, Spec, Step
 from .embedded.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from countersign_chassis import Failpoints
 
 #: Every service but the gateway: the gateway starts when they are ready, so its readiness means that all is.
 BACK = tuple(service for service in SERVICES if service != "gateway")
@@ -67,10 +70,11 @@ class LocalOptions:
 
 
 class LocalSystem:
-    """One data folder and what runs on it."""
+    """One data folder and what runs on it. ``failpoints`` are what a test builds the services with."""
 
-    def __init__(self, options: LocalOptions) -> None:
+    def __init__(self, options: LocalOptions, failpoints: Failpoints | None = None) -> None:
         self.options = replace(options, data_dir=options.data_dir.absolute())
+        self.failpoints = failpoints
         self.folder = DataDir(self.options.data_dir)
         self.layout = Layout(self.options.data_dir)
 
@@ -96,16 +100,24 @@ class LocalSystem:
         material = prepare_material(
             self.layout, nats_host="127.0.0.1", nats_port=options.nats_port, ports_file_dir=self.layout.nats
         )
+        started: list[str] = []
+
+        def told(event: Event) -> None:
+            if started and event.kind is EventKind.READY:  # again, under another pid
+                self.folder.write_run(self._record(started[0], supervisor.pids()))
+            events(event)
+
         supervisor = Supervisor(
             [*self._specs(material), *extra],
             logs=self.folder.logs,
-            events=events,
+            events=told,
             preload=_preload,
             guardian_keeps=[lock],
         )
 
         def ready() -> None:
-            self.folder.write_run(self._record(supervisor.pids()))
+            started.append(datetime.now(UTC).isoformat(timespec="seconds"))
+            self.folder.write_run(self._record(started[0], supervisor.pids()))
             if on_ready is not None:
                 on_ready()
 
@@ -115,11 +127,11 @@ class LocalSystem:
             self.folder.run.unlink(missing_ok=True)
             self.folder.unlock()
 
-    def _record(self, pids: Mapping[str, int]) -> RunRecord:
+    def _record(self, started: str, pids: Mapping[str, int]) -> RunRecord:
         options = self.options
         return RunRecord(
             pid=os.getpid(),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            started=started,
             pids=dict(pids),
             ports={"nats": options.nats_port, **options.health_ports()},
             urls={"gateway": options.url, "nats": options.nats_url},
@@ -168,7 +180,7 @@ class LocalSystem:
             specs.append(
                 Service(
                     service,
-                    target=_target(service, settings),
+                    target=_target(service, settings, self.failpoints),
                     after=("bootstrap",) if service != "gateway" else ("bootstrap", *BACK),
                     ready=probe_of("127.0.0.1" if service != "gateway" else options.host, ports[service]),
                 )
@@ -176,13 +188,14 @@ class LocalSystem:
         return specs
 
 
-def _target(service: str, settings: dict[str, Any]) -> Callable[[], int]:
+def _target(service: str, settings: dict[str, Any], failpoints: Failpoints | None) -> Callable[[], int]:
     def run_service() -> int:
         from countersign_chassis.run import run
 
         settings_class = importlib.import_module(f"countersign_{service}.settings").Settings
         build = importlib.import_module(f"countersign_{service}.app").build
-        return run(lambda: build(settings_class(**settings)))
+        given = () if failpoints is None else (failpoints,)
+        return run(lambda: build(settings_class(**settings), *given))
 
     return run_service
 
