@@ -98,6 +98,7 @@ def test_a_day_in_the_life_of_a_local_system(up: Up, tmp_path: Path) -> None:
         headers={"Prefer": "wait=20"},
     )
     assert again["state"] == "denied" and again["reasons"][0]["code"] == "environment"
+    wait(lambda: up.pids()["policy"] != victim)  # what runs is written again
 
     export = tmp_path / "ledger.jsonl"
     assert up.run("audit", "export", "-o", str(export)).returncode == 0

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
@@ -31,6 +31,9 @@ from .embedded.postgres import EmbeddedPostgres
 from .embedded.specs import Event, EventKind, Service, Spec, Step
 from .embedded.supervisor import Supervisor
 from .replicas import Replica, all_replicas
+
+if TYPE_CHECKING:
+    from countersign_chassis import Failpoints
 
 #: Every service but the gateway: the gateway starts when they are ready, so its readiness means that all is.
 BACK = tuple(service for service in SERVICES if service != "gateway")
@@ -88,13 +91,13 @@ class LocalOptions:
 
 
 class LocalSystem:
-    """One data folder and what runs on it."""
+    """One data folder and what runs on it. ``failpoints`` are what a test builds the services with."""
 
-    def __init__(self, options: LocalOptions) -> None:
+    def __init__(self, options: LocalOptions, failpoints: Failpoints | None = None) -> None:
         self.options = replace(options, data_dir=options.data_dir.absolute())
+        self.failpoints = failpoints
         self.folder = DataDir(self.options.data_dir)
         self.layout = Layout(self.options.data_dir)
-        self._started: datetime | None = None
 
     def run(
         self,
@@ -112,11 +115,12 @@ class LocalSystem:
         material = prepare_material(
             self.layout, nats_host="127.0.0.1", nats_port=options.nats_port, ports_file_dir=self.layout.nats
         )
+        started: list[str] = []
 
         def told(event: Event) -> None:
-            if self._started is not None and event.kind in (EventKind.STARTED, EventKind.DIED):
+            if started and event.kind in (EventKind.STARTED, EventKind.DIED):  # another pid, or none
                 with suppress(OSError):  # a full disk is no reason to stop
-                    self.folder.write_run(self._record(supervisor.pids()))
+                    self.folder.write_run(self._record(started[0], supervisor.pids()))
             events(event)
 
         supervisor = Supervisor(
@@ -128,8 +132,8 @@ class LocalSystem:
         )
 
         def ready() -> None:
-            self._started = datetime.now(UTC)
-            self.folder.write_run(self._record(supervisor.pids()))
+            started.append(datetime.now(UTC).isoformat(timespec="seconds"))
+            self.folder.write_run(self._record(started[0], supervisor.pids()))
             if on_ready is not None:
                 on_ready()
 
@@ -161,12 +165,12 @@ class LocalSystem:
             taken[port] = (what, option)
             check_port(host, port, what, option)
 
-    def _record(self, pids: Mapping[str, int]) -> RunRecord:
+    def _record(self, started: str, pids: Mapping[str, int]) -> RunRecord:
         options = self.options
         urls = {name: f"http://{options.host}:{port}" for name, port in options.gateway_ports().items()}
         return RunRecord(
             pid=os.getpid(),
-            started=(self._started or datetime.now(UTC)).isoformat(timespec="seconds"),
+            started=started,
             pids=dict(pids),
             ports={"nats": options.nats_port, **options.health_ports()},
             urls=urls | {"nats": options.nats_url},
@@ -223,7 +227,7 @@ class LocalSystem:
             specs.append(
                 Service(
                     name,
-                    target=_target(service, settings),
+                    target=_target(service, settings, self.failpoints),
                     after=("bootstrap",) if service != "gateway" else ("bootstrap", *back),
                     ready=probe_of("127.0.0.1" if service != "gateway" else options.host, ports[name]),
                 )
@@ -231,13 +235,14 @@ class LocalSystem:
         return specs
 
 
-def _target(service: str, settings: dict[str, Any]) -> Callable[[], int]:
+def _target(service: str, settings: dict[str, Any], failpoints: Failpoints | None) -> Callable[[], int]:
     def run_service() -> int:
         from countersign_chassis.run import run
 
         settings_class = importlib.import_module(f"countersign_{service}.settings").Settings
         build = importlib.import_module(f"countersign_{service}.app").build
-        return run(lambda: build(settings_class(**settings)))
+        given = () if failpoints is None else (failpoints,)
+        return run(lambda: build(settings_class(**settings), *given))
 
     return run_service
 
