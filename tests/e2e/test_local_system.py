@@ -186,6 +186,20 @@ def test_a_second_up_on_the_folder_and_a_port_in_use_are_one_clear_line(up: Up, 
     assert up.stop() == 0
 
 
+def test_a_service_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
+    up = Up(tmp_path / "data")
+    done = up.run("up", *up.options, COUNTERSIGN_MAX_CONCURRENT_CALLS="0")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: executor cannot start with these settings:"
+        " max_concurrent_calls: input should be greater than or equal to 1"
+    )
+    (up.folder / "secrets" / "SHORT").write_text("abc")
+    done = up.run("up", *up.options)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: executor cannot start: secret SHORT has 3 characters")
+
+
 def test_an_unusable_data_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     done = Up(tmp_path / "file" / "data").run("up", "--data-dir", str(tmp_path / "file" / "data"))

@@ -11,7 +11,7 @@ import asyncio
 import http.client
 import importlib
 import os
-import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,13 +19,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
+from countersign_contracts.model import explain
 
 from .bootstrap import Layout, Material, apply_topology, prepare_database, prepare_material, service_settings
 from .bootstrap.database import DATABASE, role_of
 from .embedded.datadir import DataDir, RunRecord, check_port
-from .embedded.errors import EmbeddedError
+from .embedded.errors import EmbeddedError, MayPass
 from .embedded.nats import EmbeddedNats
 from .embedded.postgres import EmbeddedPostgres
 from .embedded.specs import Event, EventKind, Service, Spec, Step
@@ -193,8 +196,7 @@ class LocalSystem:
             try:
                 asyncio.run(both())
             except CountersignError as error:
-                sys.stderr.write(f"{error.detail}\n")
-                return 1
+                raise EmbeddedError(f"bootstrap failed: {error.detail}") from None
             return 0
 
         specs: list[Spec] = [
@@ -227,7 +229,7 @@ class LocalSystem:
             specs.append(
                 Service(
                     name,
-                    target=_target(service, settings, self.failpoints),
+                    target=_target(name, service, settings, self.failpoints),
                     after=("bootstrap",) if service != "gateway" else ("bootstrap", *back),
                     ready=probe_of("127.0.0.1" if service != "gateway" else options.host, ports[name]),
                 )
@@ -235,14 +237,24 @@ class LocalSystem:
         return specs
 
 
-def _target(service: str, settings: dict[str, Any], failpoints: Failpoints | None) -> Callable[[], int]:
+def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failpoints | None) -> Callable[[], int]:
     def run_service() -> int:
-        from countersign_chassis.run import run
+        from countersign_chassis.run import serve
 
         settings_class = importlib.import_module(f"countersign_{service}.settings").Settings
         build = importlib.import_module(f"countersign_{service}.app").build
         given = () if failpoints is None else (failpoints,)
-        return run(lambda: build(settings_class(**settings), *given))
+        try:
+            return serve(lambda: build(settings_class(**settings), *given))
+        except ValidationError as error:
+            raise EmbeddedError(f"{name} cannot start with these settings: {explain(error)}") from None
+        except CountersignError as error:
+            kind = MayPass if error.code == "unavailable" else EmbeddedError
+            raise kind(f"{name} cannot start: {error.detail}") from None
+        except Exception as error:
+            traceback.print_exc()
+            said = str(error).partition("\n")[0]
+            raise MayPass(f"{name} failed: {type(error).__name__}{said and ': '}{said}") from None
 
     return run_service
 

@@ -54,10 +54,10 @@ class Up:
         self.process.send_signal(number)
         return self.process.wait(30)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Another command that finds this system by its folder."""
+    def run(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Another command that finds this system by its folder, in an environment with ``more`` in it."""
         env = {k: v for k, v in os.environ.items() if not k.startswith("COUNTERSIGN_")}
-        env |= {"COUNTERSIGN_DATA_DIR": str(self.folder), "COLUMNS": "200"}
+        env |= {"COUNTERSIGN_DATA_DIR": str(self.folder), "COLUMNS": "200"} | more
         return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=env, timeout=60, check=False)
 
     def json(self, *arguments: str) -> Any:

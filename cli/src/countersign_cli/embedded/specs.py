@@ -39,7 +39,8 @@ class Service:
 
     name: str
     target: Callable[[], int]
-    """Runs in the child; returns the exit code. An `EmbeddedError` it raises is shown to people as it is."""
+    """Runs in the child; returns the exit code. An `EmbeddedError` it raises is shown to people as it is, and ends a
+    start at once; a `MayPass` only when it is raised at every try."""
     after: tuple[str, ...] = ()
     """Names of what must be ready (a step: finished) before this starts. It stops before they do."""
     ready: Probe = at_once
