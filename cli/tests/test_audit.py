@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from countersign_cli.main import app
@@ -26,10 +25,7 @@ from countersign_ledger import (
 )
 
 TYPE = "countersign.actions.requested.v1"
-GATEWAY, AUDIT = (
-    SigningKey(f"{service}-1", service, Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32))
-    for seed, service in enumerate(("gateway", "audit"), 1)
-)
+GATEWAY, AUDIT = SigningKey.generate("gateway"), SigningKey.generate("audit")
 
 
 def record(number: int, body: bytes) -> Record:
