@@ -73,7 +73,7 @@ def say_ready(system: LocalSystem) -> None:
     table(
         ("", ""),
         [
-            ("gateway", f"{options.url}  (API: {options.url}/docs)"),
+            ("gateway", f"{options.url}  (API: {options.url}/openapi.json)"),
             *((name, f"http://{options.host}:{port}") for name, port in further.items()),
             ("NATS", options.nats_url),
             ("admin token", system.layout.admin_token),
