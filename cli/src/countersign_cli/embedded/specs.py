@@ -78,6 +78,9 @@ class Program:
     ready: Probe = at_once
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     stop_signal: signal.Signals = signal.SIGTERM
+    orphan_signal: signal.Signals | None = None
+    """Sent by the kernel (Linux) when the supervisor has died, where it is not to be the stop signal: one on which the
+    program first waits for those that use it."""
     stop_seconds: float = 10.0
 
 
