@@ -40,6 +40,7 @@ HOSTILE = {
     "a name and a value that are not UTF-8": published(b"agents.mallory.call", b"NATS/1.0\r\n\xff: \xff\r\n\r\n"),
     "a status of the server's": published(b"agents.mallory.call", b"NATS/1.0 409 Consumer Deleted\r\n\r\n", b""),
     "a heartbeat of the server's": published(b"agents.mallory.call", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b""),
+    "a reply subject of 12 KiB": b"PUB agents.mallory.call _INBOX.mallory." + b"x" * 12288 + b" 7\r\nhostile\r\n",
     "a reply subject that is not UTF-8": b"PUB agents.mallory.call _INBOX.mallory.\xff\xfe 7\r\nhostile\r\n",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from .commands import actions, agents, approvals, audit, stops, system
+from .commands import actions, agents, approvals, audit, deadletter, stops, system
 from .commands.apply import apply
 from .commands.demo import demo
 
@@ -28,5 +28,6 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(agents.people, name="people")
 app.add_typer(stops.app, name="stops")
 app.add_typer(audit.app, name="audit")
+app.add_typer(deadletter.app, name="deadletter")
 app.command()(demo)
 app.command()(system.version)

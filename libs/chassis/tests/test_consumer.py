@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from countersign_chassis import Delivery, Service, ServiceSettings
+from countersign_chassis import Delivery, RawDelivery, Service, ServiceSettings
 from countersign_contracts.actions import Action, ActionRequested
 from countersign_contracts.canonical import action_digest
 from countersign_contracts.errors import Malformed, Refused
@@ -120,6 +120,21 @@ async def test_one_poison_message_harms_no_other_and_ends_in_the_dead_letters(st
     async with asyncio.timeout(5):
         while await pending(stack) != (0, 0):
             await asyncio.sleep(0.02)
+    await consuming.service.stop()
+
+
+async def test_a_body_that_may_not_go_on_record_stays_out_of_the_dead_letters(stack: Any) -> None:
+    gateway = await stack.bus("gateway")
+    consuming = Consuming(stack)
+
+    async def fail(batch: list[RawDelivery]) -> None:
+        raise RuntimeError("always")
+
+    consuming.service.consume_raw("policy-actions", fail, max_tries=1, bury_body=False)
+    await gateway.publish(requested(1))
+    await consuming.service.start()
+    (letter,) = await dead_letters(stack, 1)
+    assert letter["body"] == "" and letter["subject"] == "actions.requested.worker-1"
     await consuming.service.stop()
 
 

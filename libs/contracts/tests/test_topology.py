@@ -182,7 +182,6 @@ ADMINISTRATION = [
     "$JS.API.STREAM.PURGE.>",
     "$JS.API.STREAM.RESTORE.>",
     "$JS.API.STREAM.SNAPSHOT.>",
-    "$JS.API.STREAM.MSG.DELETE.>",
     "$JS.API.STREAM.LEADER.STEPDOWN.>",
     "$JS.API.CONSUMER.PAUSE.>",
     "$JS.API.CONSUMER.LEADER.STEPDOWN.>",
@@ -194,6 +193,12 @@ ADMINISTRATION = [
     "$SRV.>",
     "$G.>",
 ]
+
+
+def test_messages_are_removed_from_the_dead_letters_by_the_gateway_alone() -> None:
+    able = {s: touches(a.publish, "$JS.API.STREAM.MSG.DELETE.>") for s, a in CORE.items()}
+    assert able == {s: ["$JS.API.STREAM.MSG.DELETE.DEADLETTER"] if s == "gateway" else [] for s in SERVICES}
+    assert all(touches(a.publish, "$JS.API.STREAM.MSG.DELETE.>") == [] for a in IN_AGENTS.values())
 
 
 @pytest.mark.parametrize("access", [*CORE.values(), *IN_AGENTS.values()])
@@ -212,9 +217,9 @@ def test_no_service_makes_or_deletes_a_consumer_of_a_stream_of_events(stream: St
 
 
 @pytest.mark.parametrize("stream", [s for s in STREAMS if s.account == "CORE"], ids=named)
-def test_only_audit_reads_a_stream_by_its_sequence(stream: Stream) -> None:
-    able = [s for s, a in CORE.items() if touches(a.publish, f"$JS.API.STREAM.MSG.GET.{stream.name}")]
-    assert able == ["audit"]
+def test_audit_reads_a_stream_by_its_sequence_and_the_gateway_the_dead_letters(stream: Stream) -> None:
+    able = {s for s, a in CORE.items() if touches(a.publish, f"$JS.API.STREAM.MSG.GET.{stream.name}")}
+    assert able == ({"audit", "gateway"} if stream.name == "DEADLETTER" else {"audit"})
     assert [s for s, a in CORE.items() if touches(a.publish, f"$JS.API.DIRECT.GET.{stream.name}.>")] == []
 
 
@@ -299,7 +304,6 @@ SIGNERS = {
         ("countersign.warrant.v1", "policy"),
         ("countersign.result.v1", "gateway"),
         ("countersign.checkpoint.v1", "audit"),
-        ("countersign.receipt.v1", "audit"),
         ("countersign.audit.unverified.v1", "audit"),
         ("countersign.audit.repeated.v1", "audit"),
         ("countersign.actions.granted.v1", "policy"),
@@ -313,16 +317,19 @@ def test_what_matters_most_is_signed_by_one_service_alone(type: str, service: st
     assert SIGNERS[type] == {service}
 
 
-def test_a_type_has_one_signer_but_for_the_dead_letter_s() -> None:
-    assert {type for type, signers in SIGNERS.items() if len(signers) != 1} == {DeadLettered.spec.type}
-    assert SIGNERS[DeadLettered.spec.type] == set(SERVICES)
+def test_a_type_has_one_signer_but_for_the_dead_letter_s_and_the_look_up_s() -> None:
+    several = {type: signers for type, signers in SIGNERS.items() if len(signers) != 1}
+    assert several == {
+        DeadLettered.spec.type: set(SERVICES),
+        "countersign.command.audit.on_record.v1": {"executor", "gateway"},
+    }
 
 
-def test_the_gateway_gives_every_command_but_two() -> None:
+def test_the_gateway_alone_gives_every_command_but_two() -> None:
     others = {type: signers for type, signers in SIGNERS.items() if type in COMMANDS and signers != {"gateway"}}
     assert others == {
         "countersign.command.executor.look_up_facts.v1": {"policy"},
-        "countersign.command.audit.on_record.v1": {"executor"},
+        "countersign.command.audit.on_record.v1": {"executor", "gateway"},
     }
     assert set(COMMANDS) <= SIGNERS.keys()
 

@@ -23,6 +23,8 @@ async def test_submit_wait_get_cancel_and_heartbeat(world: Any, over: str) -> No
         accepted = await agent.submit("read_thing", {"thing_id": 1}, env="dev", session_id="s")
         outcome = await agent.wait(accepted.request_id, 10)
         assert outcome.state == "succeeded" and outcome.result == {"ok": True}
+        unqueued = await agent.submit("read_thing", {"thing_id": 2}, env="dev", queued=False)
+        assert (await agent.wait(unqueued.request_id, 10)).state == "succeeded"
         held = await agent.call("write_thing", {"thing_id": 1, "status": "x"}, env="prod", wait_s=0.5)
         assert held.state in ("accepted", "held")
         assert (await agent.cancel(held.request_id, "not needed")).state == "cancelled"

@@ -17,7 +17,8 @@ import orjson
 import pytest
 from nats.aio.client import Client
 
-from countersign_audit.following import Followed, read_headers
+from countersign_audit.following import Followed
+from countersign_chassis.stored import read_headers
 from countersign_cli.bootstrap import apply_topology
 from countersign_cli.embedded.nats import EmbeddedNats
 from countersign_contracts.envelope import seal_event

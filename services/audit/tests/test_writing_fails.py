@@ -114,7 +114,7 @@ async def test_a_row_that_postgresql_refuses_is_set_apart(stack: Stack, make: An
 async def test_who_steps_down_gives_everything_back(stack: Stack, make: Any, asking: Any) -> None:
     """What waits to be written is neither acknowledged nor kept."""
     audit = await stack.service("audit")
-    handler: Any = audit._consumers[0]._handler
+    handler: Any = audit._consumers[0].handler
     appender = handler.func.__self__._appender
     await asking.sql(_DISK_FULL)
     await asking.sql("CREATE TRIGGER full_disk BEFORE INSERT ON entries EXECUTE FUNCTION full_disk()")

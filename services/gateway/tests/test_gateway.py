@@ -7,6 +7,7 @@ import base64
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import orjson
 import pytest_asyncio
 
@@ -14,6 +15,7 @@ from countersign_contracts import subjects
 from countersign_contracts.actions import ActionRequested, ActionResult
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.ids import new_id
+from countersign_gateway.submission import Submission, request_text, unkeyed_sha256
 
 ACTIONS = "/api/v1/actions"
 BODY = {"tool": "read_thing", "args": {"thing_id": 1}, "env": "dev"}
@@ -194,3 +196,21 @@ async def test_the_event_carries_what_was_asked_and_the_gateways_signature(alone
     query = orjson.dumps({"last_by_subj": "actions.requested.worker-1"})
     reply = orjson.loads((await client.request("$JS.API.STREAM.MSG.GET.ACTIONS", query, timeout=2)).data)
     assert ActionRequested.spec.type.encode() in base64.b64decode(reply["message"]["hdrs"])
+
+
+async def test_a_request_that_version_0_1_0_remembers_is_known_again(alone: Any) -> None:
+    """It kept a plain hash, by which values can be guessed; rows written now do not."""
+    plain = unkeyed_sha256(request_text(Submission.model_validate(BODY)))
+    headers = {"Idempotency-Key": "older"}
+    _, first, _ = await alone.request("POST", ACTIONS, BODY, as_="worker-1", headers=headers)
+    connection = await asyncpg.connect(alone.stack.superuser_dsn())
+    try:
+        assert await connection.fetchval("SELECT request_sha256 FROM gateway.action") != plain
+        await connection.execute("UPDATE gateway.action SET request_sha256 = $1", plain)
+    finally:
+        await connection.close()
+    _, again, _ = await alone.request("POST", ACTIONS, BODY, as_="worker-1", headers=headers)
+    assert again["request_id"] == first["request_id"]
+    other = BODY | {"args": {"thing_id": 2}}
+    status, _, _ = await alone.request("POST", ACTIONS, other, as_="worker-1", headers=headers)
+    assert status == 409

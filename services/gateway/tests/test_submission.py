@@ -18,7 +18,7 @@ from countersign_gateway.submission import (
     check_identity,
     make_action,
     read_submission,
-    request_sha256,
+    request_text,
     wait_seconds,
 )
 
@@ -72,7 +72,12 @@ def test_no_arguments_raise_anything_else(value: Any) -> None:
     submission = Submission(tool="t", env="prod", args={"a": value})
     try:
         action = make_action(
-            submission, request_id="0" * 8 + "-0000-7000-8000-" + "0" * 12, agent_id="a", tool_version=1, at=now()
+            submission,
+            submission.args,
+            request_id="0" * 8 + "-0000-7000-8000-" + "0" * 12,
+            agent_id="a",
+            tool_version=1,
+            at=now(),
         )
     except CountersignError as error:
         assert error.code == "malformed"
@@ -110,8 +115,17 @@ def test_prefer_wait_takes_a_number() -> None:
         wait_seconds("wait=soon", default=25, longest=300)
 
 
-def test_the_same_body_has_the_same_fingerprint_whatever_its_request_id() -> None:
+def test_the_same_body_has_the_same_text_whatever_its_request_id() -> None:
     one = BusSubmission(request_id="0" * 8 + "-0000-7000-8000-" + "0" * 12, **GOOD)
     other = BusSubmission(request_id="1" * 8 + "-0000-7000-8000-" + "0" * 12, wait_s=3, **GOOD)
-    assert request_sha256(one) == request_sha256(other) == request_sha256(Submission(**GOOD))
-    assert request_sha256(one) != request_sha256(Submission(**(GOOD | {"args": {"thing_id": 2}})))
+    assert request_text(one) == request_text(other) == request_text(Submission(**GOOD))
+    assert request_text(one) != request_text(Submission(**(GOOD | {"args": {"thing_id": 2}})))
+
+
+@pytest.mark.parametrize(
+    "args", [{"$sealed": "x"}, {"a": {"$sealed": None}}, {"a": [1, {"b": {"$sealed": "x", "mark": "y"}}]}]
+)
+def test_no_agent_says_that_something_is_sealed(args: dict[str, Any]) -> None:
+    with pytest.raises(CountersignError) as refused:
+        read_submission(orjson.dumps(GOOD | {"args": args}), BusSubmission)
+    assert refused.value.code == "invalid" and "`$sealed` is Countersign's own" in refused.value.detail

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from countersign_chassis import Bus, Failpoints, Service
 from countersign_cli.bootstrap import (
     Layout,
+    Material,
     apply_topology,
     prepare_database,
     prepare_material,
@@ -44,10 +45,7 @@ class Stack:
     async def start(self) -> None:
         """Everything up, nothing running on it."""
         self.layout.make()
-        material = await asyncio.to_thread(
-            prepare_material, self.layout, nats_host="127.0.0.1", nats_port=-1, ports_file_dir=self.layout.nats
-        )
-        self._passwords = material.postgres_passwords
+        self._passwords = (await self.prepare()).postgres_passwords
         await asyncio.to_thread(self.nats.start)
         superuser = self.postgres.dsn("postgres", SUPERUSER_PASSWORD, "postgres")
         admin = await asyncpg.connect(superuser)
@@ -55,6 +53,12 @@ class Stack:
         await admin.close()
         await prepare_database(superuser, self.superuser_dsn(), self._passwords)
         await self.apply_topology()
+
+    async def prepare(self) -> Material:
+        """Make the keys and settings that are missing, as the bootstrap step does at each start."""
+        return await asyncio.to_thread(
+            prepare_material, self.layout, nats_host="127.0.0.1", nats_port=-1, ports_file_dir=self.layout.nats
+        )
 
     async def apply_topology(self) -> None:
         """Make the streams and consumers, as the bootstrap step does; again after JetStream was wiped."""

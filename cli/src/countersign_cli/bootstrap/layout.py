@@ -56,6 +56,21 @@ class Layout:
         """A service's event signing key."""
         return self.root / "keys" / f"{service}.json"
 
+    @property
+    def box_key(self) -> Path:
+        """The private keys that open sensitive arguments, the newest first; only the executor reads them."""
+        return self.root / "keys" / "executor-box.key"
+
+    @property
+    def box_public(self) -> Path:
+        """Its public half, for the gateway."""
+        return self.root / "keys" / "executor-box.pub"
+
+    @property
+    def marks_key(self) -> Path:
+        """The gateway's key of marks and requests' digests."""
+        return self.root / "keys" / "gateway-marks.key"
+
     def seed(self, name: str) -> Path:
         """A NATS seed: `operator` (may go offline), `operator-signing`, `agents-signing` and so on."""
         return self.root / "keys" / f"nats-{name}.seed"

@@ -23,6 +23,7 @@ from countersign_chassis.natsauth import (
     server_config,
     user_jwt,
 )
+from countersign_chassis.sealing import OpenKey, key_text, new_key, read_key
 from countersign_contracts import subjects, topology
 from countersign_contracts.event import SERVICES
 from countersign_contracts.ids import new_id
@@ -109,6 +110,7 @@ def prepare_material(
     )
     write_secret(layout.nats_config, config)
     deployment = _trust(layout)
+    _argument_keys(layout)
     if not layout.admin_token.exists():
         write_secret(layout.admin_token, f"csp_{secrets.token_urlsafe(32)}\n")
     return Material(layout, deployment, _passwords(layout))
@@ -186,6 +188,18 @@ def _trust(layout: Layout) -> str:
     write_secret(layout.trust, bundle.to_json())
     layout.trust.chmod(0o644)
     return deployment
+
+
+def _argument_keys(layout: Layout) -> None:
+    """For sensitive arguments: the executor's pair, and the gateway's key of marks. What is there is kept.
+
+    The public half is that of the first key in the executor's file; the others open what was sealed before.
+    """
+    for path in (layout.box_key, layout.marks_key):
+        if not path.exists():
+            write_secret(path, key_text(new_key()))
+    public = OpenKey(read_key(layout.box_key, "key of sensitive arguments")).public
+    write_secret(layout.box_public, key_text(public))
 
 
 def _passwords(layout: Layout) -> dict[str, str]:

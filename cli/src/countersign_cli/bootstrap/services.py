@@ -18,8 +18,12 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
         "trust_file": layout.trust,
     }
     own: dict[str, dict[str, Path]] = {
-        "gateway": {"nats_agents_creds_file": layout.creds("gateway-agents")},
-        "executor": {"secrets_file": layout.secrets},
+        "gateway": {
+            "nats_agents_creds_file": layout.creds("gateway-agents"),
+            "seal_key_file": layout.box_public,
+            "mark_key_file": layout.marks_key,
+        },
+        "executor": {"secrets_file": layout.secrets, "open_key_file": layout.box_key},
         "audit": {"checkpoint_file": layout.checkpoints},
         "registry": {
             "nats_agents_creds_file": layout.creds("registry-agents"),

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from countersign_contracts.sealed import shown
+
 from ..client import Client, segment
 from ..output import ago, command, console, print_json, printable, table
 
@@ -62,7 +64,7 @@ def show(request_id: str, json: Json = False) -> None:
     ]
     table(("", ""), rows, "")
     console.print("\n[bold]arguments[/]")
-    print_json(action["args"])
+    print_json(shown(action["args"]))
     if "result" in state:
         console.print("\n[bold]result[/]" + (" (cut at the tool's limit)" if state.get("truncated") else ""))
         print_json(state["result"])

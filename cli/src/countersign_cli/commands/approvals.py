@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from countersign_contracts.sealed import shown
+
 from ..client import Client, segment
 from ..output import ago, cell, command, console, print_json, printable, table
 
@@ -113,7 +115,7 @@ def describe(found: dict[str, Any]) -> None:
         "",
     )
     console.print("\n[bold]arguments, all of them[/]")
-    for name, value in action["args"].items():
+    for name, value in shown(action["args"]).items():
         console.print(f"  {escape(printable(name))} = {escape(printable(repr(value)))}")
     for vote in found.get("votes", []):
         said = f": {escape(printable(vote['comment']))}" if vote.get("comment") else ""

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from countersign_contracts.errors import CountersignError
+from countersign_contracts.sealed import shown
 
 from ..client import Client
 from ..output import REFUSED, command, console, errors, print_json, printable, table
@@ -62,7 +63,7 @@ def describe(item: dict[str, Any]) -> str:
     what = f"{action.get('tool')} in {action.get('env')}" if action.get("tool") else ""
     decision = body.get("decision")
     if kind == "actions.requested":
-        args = ", ".join(f"{k}={v!r}" for k, v in action.get("args", {}).items())
+        args = ", ".join(f"{k}={v!r}" for k, v in shown(action.get("args", {})).items())
         return printable(f"{what} ({args})"[:160])
     if decision:
         return printable(

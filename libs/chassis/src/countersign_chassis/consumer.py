@@ -32,7 +32,7 @@ from countersign_ledger import TrustBundle
 from .bus import Bus
 from .client import NatsClient
 from .connection import NatsConnection
-from .delivery import Delivery, RawDelivery
+from .delivery import Delivery, RawDelivery, Settler
 from .metrics import SIZE_BUCKETS, Metrics
 from .outages import OUTAGES
 
@@ -44,6 +44,11 @@ _GONE_S = 0.5
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
 _APPLIED_BY = "bootstrap applies the topology at every start of `countersign up`"
+
+#: What a dead letter keeps of a message's body and of its headers (as JSON), in bytes. More than an agent may send;
+#: and the letter goes on record whole, and fits into the command that redrives it.
+KEPT_BODY = 300_000
+KEPT_HEADERS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ class EventConsumer:
     ``skip`` may pass over messages by their headers, before anything is verified: only for what nobody relies on.
     ``verify`` off hands :class:`RawDelivery` to the handler; on, events are verified and parsed first, and what fails
     that is dead-lettered at once: trying again would not mend it. ``opener`` does the verifying, where a service has
-    verified some of these events already; the default is :func:`open_event`.
+    verified some of these events already; the default is :func:`open_event`. ``bury_body`` off keeps bodies
+    out of dead letters, where they may hold what must not go on record.
     """
 
     def __init__(
@@ -94,12 +100,14 @@ class EventConsumer:
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
         opener: Callable[[Envelope], Event] | None = None,
+        bury_body: bool = True,
     ) -> None:
         self.spec = spec
+        self._bury_body = bury_body
         self._connection = connection
         self._bus = bus
         self._open_event = opener or partial(open_event, trust=trust)
-        self._handler = handler
+        self.handler = handler
         self._metrics = metrics
         self._log = log.bind(consumer=spec.name)
         self._verify = verify
@@ -126,6 +134,11 @@ class EventConsumer:
     def client(self) -> NatsClient:
         """The NATS client that settles deliveries."""
         return self._connection.client
+
+    @property
+    def running(self) -> bool:
+        """Whether it takes messages."""
+        return self._subscription is not None and not self._stopping
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -285,12 +298,12 @@ class EventConsumer:
             self.keep(delivery)
         with self._metrics.duration.labels(name).time():
             try:
-                await self._handler(deliveries)
+                await self.handler(deliveries)
             except Exception as error:
                 if len(deliveries) == 1:
                     await self._failed(deliveries[0], error)
                 else:
-                    self._log.warning("batch failed; trying its messages one by one", error=_line(error))
+                    self._log.warning("batch failed; trying its messages one by one", error=error_line(error))
                     for delivery in deliveries:
                         await self._handle_one(delivery)
         for delivery in deliveries:
@@ -309,25 +322,32 @@ class EventConsumer:
         if delivery.settled or delivery.detached:
             return
         try:
-            await self._handler([delivery])
+            await self.handler([delivery])
         except Exception as error:
             await self._failed(delivery, error)
 
     async def _open(self, msg: Msg) -> RawDelivery | None:
-        raw = RawDelivery(self, msg)
-        if not self._verify:
-            return raw
         try:
-            envelope = Envelope.read(msg.headers, msg.data)
-            return Delivery(self, msg, envelope, self._open_event(envelope))
-        except CountersignError as error:
-            self._log.warning("refused a message", subject=msg.subject, reason=error.detail)
-            await self._bury_or_nak(raw, error.detail)
+            return self.opened(msg, self)
+        except Exception as error:  # whatever it is, these bytes will not be read better the next time
+            reason = error_line(error)
+            self._log.warning("refused a message", subject=msg.subject, reason=reason)
+            await self._bury_or_nak(RawDelivery(self, msg), reason)
             return None
+
+    def opened(self, msg: Msg, settler: Settler) -> RawDelivery:
+        """The message as the handler takes it.
+
+        Raises, a :class:`CountersignError` as a rule, where that is a verified event, and this is none.
+        """
+        if not self._verify:
+            return RawDelivery(settler, msg)
+        envelope = Envelope.read(msg.headers, msg.data)
+        return Delivery(settler, msg, envelope, self._open_event(envelope))
 
     async def _failed(self, delivery: RawDelivery, error: Exception) -> None:
         self._metrics.failed.labels(self.spec.name).inc()
-        reason = _line(error)
+        reason = error_line(error)
         if delivery.settled:
             return
         # what is wrong with the message stays wrong; what is wrong around it passes: an outage is no poison
@@ -345,22 +365,30 @@ class EventConsumer:
             self._log.error("dead letter not written; the message stays", error=error.detail)
             await delivery.nak(5)
 
-    async def bury(self, delivery: RawDelivery, reason: str) -> None:
-        """Write the dead letter; raises if the stream does not take it."""
+    async def bury(self, delivery: RawDelivery, reason: str) -> str | None:
+        """Write the dead letter, and return its event id; raises if the stream does not take it."""
         self._metrics.dead.labels(self.spec.name).inc()
-        await self._bus.publish(
-            DeadLettered(
-                stream=self.spec.stream,
-                consumer=self.spec.name,
-                stream_seq=delivery.stream_seq,
-                subject=delivery.subject,
-                headers={k: v[:1024] for k, v in list(delivery.headers.items())[:32]},
-                body=b64encode(delivery.body[:256_000]).decode(),
-                tries=delivery.tries,
-                reason=reason[:2000],
-                at=now(),
-            )
+        if delivery.subject == f"deadletter.{self.spec.stream}.{self.spec.name}":
+            # it tells of one that failed here as well, and would be followed by another about itself, for ever
+            self._log.error("cannot handle the dead letter of a dead letter; it stays in the stream", reason=reason)
+            return None
+        kept = delivery.body[:KEPT_BODY] if self._bury_body else b""
+        headers = _kept(delivery.headers)
+        letter = DeadLettered(
+            stream=self.spec.stream,
+            consumer=self.spec.name,
+            stream_seq=delivery.stream_seq,
+            subject=delivery.subject,
+            headers=headers,
+            body=b64encode(kept).decode(),
+            tries=delivery.tries,
+            reason=reason[:2000],
+            at=now(),
+            stored_at=delivery.stored_at,
+            truncated=kept != delivery.body or headers != delivery.headers,
         )
+        await self._bus.publish(letter)
+        return letter.event_id()
 
     def tell_server(self, reply: str, how: bytes) -> None:
         """Settle a message, as sure as that ever is: of what the server does not hear it delivers the message again."""
@@ -378,5 +406,18 @@ class EventConsumer:
         self._held.pop(delivery.stream_seq, None)
 
 
-def _line(error: Exception) -> str:
+def _kept(headers: dict[str, str]) -> dict[str, str]:
+    """The first of them, as many as a dead letter keeps."""
+    kept: dict[str, str] = {}
+    left = KEPT_HEADERS
+    for name, value in headers.items():
+        left -= len(orjson.dumps([name, value]))
+        if left < 0:
+            break
+        kept[name] = value
+    return kept
+
+
+def error_line(error: Exception) -> str:
+    """The error as a dead letter's reason says it."""
     return error.detail if isinstance(error, CountersignError) else f"{type(error).__name__}: {error}"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from nats.aio.msg import Msg
 
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.event import Event
-
-if TYPE_CHECKING:
-    from .consumer import EventConsumer
 
 #: How long before a message that failed for the n-th time comes again, in seconds.
 BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -23,12 +20,21 @@ def backoff_s(tries: int) -> float:
     return BACKOFF_S[min(max(tries, 1), len(BACKOFF_S)) - 1]
 
 
+class Settler(Protocol):
+    """Who is told how a message was settled: the consumer that it came from."""
+
+    def keep(self, delivery: RawDelivery) -> None: ...
+    def forget(self, delivery: RawDelivery) -> None: ...
+    def tell_server(self, reply: str, how: bytes) -> None: ...
+    async def bury(self, delivery: RawDelivery, reason: str) -> object: ...
+
+
 class RawDelivery:
     """A message as it arrived; nothing is verified."""
 
     __slots__ = ("_consumer", "_msg", "detached", "epoch", "settled", "stream", "stream_seq", "time", "tries")
 
-    def __init__(self, consumer: EventConsumer, msg: Msg) -> None:
+    def __init__(self, consumer: Settler, msg: Msg) -> None:
         self._consumer = consumer
         self._msg = msg
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, ADR-15; with a domain
@@ -99,7 +105,7 @@ class Delivery(RawDelivery):
 
     __slots__ = ("envelope", "event")
 
-    def __init__(self, consumer: EventConsumer, msg: Msg, envelope: Envelope, event: Event) -> None:
+    def __init__(self, consumer: Settler, msg: Msg, envelope: Envelope, event: Event) -> None:
         super().__init__(consumer, msg)
         self.envelope = envelope
         self.event: Any = event

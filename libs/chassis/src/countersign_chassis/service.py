@@ -17,6 +17,7 @@ import asyncpg
 from starlette.routing import Route
 
 from countersign_contracts.command import Command
+from countersign_contracts.dead_letter_commands import REDRIVES
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.event import Event
@@ -35,6 +36,7 @@ from .http import HttpServer, health_app, health_routes
 from .logs import logger
 from .metrics import Metrics
 from .projections import Mirror, Projector
+from .redriving import Redriving
 from .settings import ServiceSettings
 from .sodium import signer, verifier
 
@@ -127,6 +129,7 @@ class Service:
         max_batch: int = 128,
         concurrency: int = 1,
         max_tries: int = 8,
+        bury_body: bool = True,
     ) -> EventConsumer:
         """Feed messages as they arrived; ``connection`` where the stream is in another account."""
         return self._consume(
@@ -137,6 +140,7 @@ class Service:
             max_batch=max_batch,
             concurrency=concurrency,
             max_tries=max_tries,
+            bury_body=bury_body,
         )
 
     def _consume(
@@ -240,6 +244,9 @@ class Service:
             await action()
         for kind, handler in self._answers:
             await self.bus.answer(kind, handler)
+        if kind_of_redrive := REDRIVES.get(self.name):
+            redriving = Redriving(self.name, self.trust, self._consumers, self.log)
+            await redriving.start(self.bus, kind_of_redrive)
         for connection in self._connections:
             await connection.barrier()
         for each in self._consumers:

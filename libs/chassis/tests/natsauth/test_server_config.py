@@ -45,6 +45,7 @@ def test_monitoring_is_on_loopback_and_off_by_default(new_deployment: Callable[[
     with urlopen(f"{monitor}/varz", timeout=5) as answer:
         varz = json.load(answer)
     assert varz["max_payload"] == 1024 * 1024
+    assert varz["max_control_line"] == 16 * 1024
     assert varz["max_pending"] == 16 * 1024 * 1024
     assert varz["write_deadline"] == 2_000_000_000
     assert varz["jetstream"]["config"]["max_storage"] == 1 << 28

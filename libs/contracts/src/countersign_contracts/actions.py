@@ -257,14 +257,27 @@ class ActionExecuted(ReferringEvent):
     execution: Execution
 
 
+class ProbeEvidence(Frozen):
+    """What a probe went by: which lookup, what it answered, and the value at the declared path."""
+
+    tool: ToolName
+    tool_version: int
+    status_code: int
+    path: str | None = None
+    value: Any = None
+    response_sha256: str | None = None
+    probes: int = Field(ge=1, description="lookups made until it was clear, this one included")
+
+
 class ActionReconciled(ReferringEvent):
     """A person or a probe found out what became of an ``unknown`` outcome."""
 
     spec: ClassVar[Spec] = Spec("ACTIONS", "actions.reconciled.{token}", ("executor",))
     outcome: Literal["succeeded", "failed"]
-    by: str
+    by: str = Field(description="a person's name, or `probe:` and the tool that looked")
     note: str
     reconciled_at: Time
+    probe: ProbeEvidence | None = None
 
 
 class ActionResult(Frozen):

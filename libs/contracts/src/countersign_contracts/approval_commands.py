@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,9 @@ class ApprovalView(Frozen):
     approval_id: str
     state: ApprovalState
     action: Action
+    shown_args: dict[str, Any] | None = Field(
+        default=None, description="the arguments as people can be shown them, where some are sensitive"
+    )
     decision: Decision
     owner_team: str
     owner_oncall: str | None = None

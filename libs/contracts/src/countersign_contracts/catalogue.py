@@ -81,6 +81,31 @@ class Fact(Frozen):
     message: str = Field(max_length=500)
 
 
+class AnswerLike(Frozen):
+    """What a probe's answer is like: its status, a value in its JSON, or both. Without a status, any 2xx."""
+
+    status: int | None = Field(default=None, ge=100, le=599)
+    path: str | None = Field(default=None, min_length=1, max_length=256, description="dotted path into the answer")
+    equals: Any = Field(default=None, description="what stands there")
+
+
+class Probe(Frozen):
+    """A declared read-only lookup that finds out what became of an ``unknown`` outcome."""
+
+    tool: ToolName = Field(description="a tool of effect `read`")
+    args: dict[ArgumentName, Any] = Field(
+        description="`{request_id}` is the action's, which its call carried as Idempotency-Key"
+    )
+    after_s: float = Field(
+        default=30,
+        ge=0,
+        le=86400,
+        description="seconds after the call until the system has surely done what was asked, or never will",
+    )
+    happened_when: AnswerLike
+    not_happened_when: AnswerLike
+
+
 class Tool(Frozen):
     """A catalogue entry, as declared."""
 
@@ -98,6 +123,7 @@ class Tool(Frozen):
     approval: Literal["never", "always"] | None = Field(default=None, description="instead of the rules")
     http: HttpCall
     facts: tuple[Fact, ...] = ()
+    probe: Probe | None = None
 
 
 class ToolRecord(Frozen):

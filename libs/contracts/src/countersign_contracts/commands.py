@@ -177,7 +177,7 @@ class Receipt(Frozen):
 class ConfirmOnRecord(Command):
     """Answered when every event is in the ledger, or with those that are once ``wait_s`` has passed."""
 
-    rpc: ClassVar[Rpc] = Rpc("audit", "on_record", callers=("executor",))
+    rpc: ClassVar[Rpc] = Rpc("audit", "on_record", callers=("executor", "gateway"))
     reply: ClassVar[type[Frozen]] = Receipt
     event_ids: tuple[str, ...] = Field(max_length=1024)
     wait_s: float = Field(default=3, ge=0, le=4)

@@ -128,10 +128,12 @@ class DeadLettered(Event):
     stream_seq: int
     subject: str
     headers: dict[str, str]
-    body: str = Field(description="base64 of the body as received")
+    body: str = Field(description="base64 of the body as received; empty for what agents queue: it is not sealed yet")
     tries: int
     reason: str
     at: Time
+    stored_at: Time | None = Field(default=None, description="when its stream stored it")
+    truncated: bool = Field(default=False, description="headers or body were larger than is kept: not redrivable")
 
     def about(self) -> str:
         # it is signed on a line of its own; what a stranger wrote into the header counts only where it can stand there
@@ -143,3 +145,41 @@ class DeadLettered(Event):
 
     def event_id(self) -> str:
         return f"{self.stream}.{self.consumer}.{self.stream_seq}.{int(self.at.timestamp() * 1e6)}"
+
+
+class DeadLetterOrder(Event):
+    """Somebody had a dead letter handled again, or dropped it."""
+
+    letter: str = Field(description="the event id of the dead letter")
+    seq: int = Field(description="its sequence in stream DEADLETTER")
+    stream: str
+    consumer: str
+    stream_seq: int
+    subject: str
+    by: str
+    reason: str = Field(min_length=1, max_length=2000)
+    at: Time
+
+    def about(self) -> str:
+        return self.letter
+
+    def event_id(self) -> str:
+        # what was interrupted is ordered again: that is another fact
+        return f"{self.letter}.{self.spec.name}.{int(self.at.timestamp() * 1e6)}"
+
+
+class DeadLetterRedriven(DeadLetterOrder):
+    """Its own service was asked to handle the message again. Handled or failed, this dead letter goes.
+
+    ``failed``: it is a dead letter anew, with one more try. ``postponed``, ``unanswered``: it stays as it is.
+    """
+
+    spec: ClassVar[Spec] = Spec("CONTROL", "control.dead_letter_redriven", ("gateway",))
+    outcome: Literal["handled", "failed", "postponed", "unanswered"]
+    detail: str | None = Field(default=None, max_length=2000, description="why it was not handled")
+
+
+class DeadLetterDropped(DeadLetterOrder):
+    """The dead letter goes unhandled."""
+
+    spec: ClassVar[Spec] = Spec("CONTROL", "control.dead_letter_dropped", ("gateway",))

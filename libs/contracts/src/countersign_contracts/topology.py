@@ -8,18 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from . import actions, approval_commands, approvals, commands, control, fleet, subjects
+from . import actions, approval_commands, approvals, commands, control, dead_letter_commands, fleet, subjects
 from .command import COMMANDS
 from .event import EVENTS
 from .projection import BUCKETS
 from .warrant import TYPE as WARRANT_TYPE
 
 #: Everything below is made from the events and commands, so their modules must be loaded.
-DEFINED_IN = (actions, approval_commands, approvals, commands, control, fleet)
+DEFINED_IN = (actions, approval_commands, approvals, commands, control, dead_letter_commands, fleet)
 
 Account = Literal["AGENTS", "CORE"]
 CHECKPOINT_TYPE = "countersign.checkpoint.v1"
-RECEIPT_TYPE = "countersign.receipt.v1"
 UNVERIFIED_TYPE = "countersign.audit.unverified.v1"
 REPEATED_TYPE = "countersign.audit.repeated.v1"
 RESULT_TYPE = "countersign.result.v1"
@@ -125,7 +124,7 @@ def emits(service: str) -> frozenset[str]:
     types |= {bucket.type for bucket in BUCKETS if bucket.owner == service}
     types |= {
         "policy": {WARRANT_TYPE},
-        "audit": {CHECKPOINT_TYPE, RECEIPT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
+        "audit": {CHECKPOINT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
         "gateway": {RESULT_TYPE},
     }.get(service, set())
     return frozenset(types)
@@ -183,6 +182,9 @@ def core_access(service: str) -> Access:
         for s in STREAMS:
             if s.account == "CORE":
                 publish += [f"$JS.API.STREAM.INFO.{s.name}", f"$JS.API.STREAM.MSG.GET.{s.name}"]
+    if service == "gateway":
+        # people list dead letters there, and what they redrove or dropped goes
+        publish += [f"$JS.API.STREAM.{verb}.DEADLETTER" for verb in ("INFO", "MSG.GET", "MSG.DELETE")]
     return Access(tuple(dict.fromkeys(publish)), tuple(dict.fromkeys(subscribe)))
 
 

@@ -58,15 +58,19 @@ class Agent:
         reason: str | None = None,
         request_id: str | None = None,
         timeout_s: float = 30,
+        queued: bool = True,
     ) -> ActionResult:
         """Hand in an action; returns once it is accepted, and will then end whatever happens.
 
         ``on_behalf_of`` is whom the agent acts for (``person:…``, ``system:…``, ``agent:…``), several outermost first.
         Submitting again with the same ``request_id`` is harmless. Raises :class:`CountersignError` if it is refused
         as a request, :class:`Unavailable` if nobody accepts it within ``timeout_s`` seconds.
+
+        Over NATS it waits in a stream for the gateway, as it was sent. Sensitive arguments may not: with ``queued`` off
+        it goes to the gateway directly, which must be there.
         """
         body = _body(tool, args, env, session_id, on_behalf_of, reason, request_id)
-        return await self._transport.submit(body, timeout_s)
+        return await self._transport.submit(body, timeout_s, queued=queued)
 
     async def call(
         self,

@@ -33,8 +33,8 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
 
-    async def submit(self, body: dict[str, Any], timeout_s: float) -> ActionResult:
-        """Post it."""
+    async def submit(self, body: dict[str, Any], timeout_s: float, *, queued: bool) -> ActionResult:
+        """Post it; nothing is queued on this way."""
         return await self._post(body, None, timeout_s)
 
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:

@@ -25,7 +25,7 @@ from countersign_ledger import TrustBundle
 _REPEAT_S = (1.0, 2.0, 4.0)
 #: How long the requests of a call wait, one after the other, the last value for all further ones, and how much longer
 #: an answer may take: a gateway that dies costs a call that has just begun little, and one that has waited no more.
-_TURNS_S, _ANSWER_S = (1.0, 2.0, 5.0), 1.0
+_TURNS_S, _ANSWER_S = (1.0, 2.0, 5.0), 2.0
 
 
 class NatsTransport:
@@ -70,8 +70,10 @@ class NatsTransport:
 
     # --- what an agent does -------------------------------------------------------------------------
 
-    async def submit(self, body: dict[str, Any], timeout_s: float) -> ActionResult:
-        """Queue it, and again until the gateway says that it is accepted."""
+    async def submit(self, body: dict[str, Any], timeout_s: float, *, queued: bool) -> ActionResult:
+        """Queue it, and again until the gateway says that it is accepted; or request it, if it may not be queued."""
+        if not queued:
+            return await self._request(body, 0, timeout_s)
         request_id = body["request_id"]
         queue = self._heard.setdefault(request_id, asyncio.Queue())
         payload = orjson.dumps(body)
@@ -94,21 +96,27 @@ class NatsTransport:
         raise Unavailable(f"the action {request_id} was not accepted within {timeout_s} s; submit it again with its id")
 
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
-        """Request and wait, turn by turn; a request is repeated with the same id, which is harmless."""
+        """Request and wait, turn by turn."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + wait_s
         for turn_s in chain(_TURNS_S, repeat(_TURNS_S[-1])):
-            this_s = max(0.0, min(turn_s, deadline - clock()))
-            try:
-                result = await self._ask("call", body | {"wait_s": this_s}, this_s + _ANSWER_S)
-            except Unavailable:
-                if clock() > deadline + 2:
-                    raise
-                await asyncio.sleep(0.25)
-                continue
+            result = await self._request(body, min(turn_s, deadline - clock()), deadline - clock() + 3)
             if result.state in FINAL_STATES or clock() >= deadline:
                 break
         return result
+
+    async def _request(self, body: dict[str, Any], wait_s: float, timeout_s: float) -> ActionResult:
+        """Request, and again if nobody answers; a request is repeated with the same id, which is harmless."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        while True:
+            this_s = max(0.0, min(wait_s, deadline - clock() - _ANSWER_S))
+            try:
+                return await self._ask("call", body | {"wait_s": this_s}, this_s + _ANSWER_S)
+            except Unavailable:
+                if clock() + 0.5 > deadline:
+                    raise
+                await asyncio.sleep(0.25)
 
     async def get(self, request_id: str, wait_s: float) -> ActionResult:
         """Ask for the state; while it has not ended, listen for its result."""

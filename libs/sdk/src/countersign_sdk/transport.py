@@ -16,8 +16,8 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Disconnect."""
 
-    async def submit(self, body: dict[str, Any], timeout_s: float) -> ActionResult:
-        """Hand in an action, repeating until it is accepted; returns its state."""
+    async def submit(self, body: dict[str, Any], timeout_s: float, *, queued: bool) -> ActionResult:
+        """Hand in an action, repeating until it is accepted; returns its state. Not ``queued``: through no stream."""
 
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
         """Hand in an action and wait up to ``wait_s`` seconds for its outcome."""

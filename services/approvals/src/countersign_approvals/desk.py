@@ -17,6 +17,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
 from countersign_contracts.ids import is_request_id
 from countersign_contracts.model import now
+from countersign_contracts.sealed import has_sealed, shown
 
 from .rules import VoteRefused, outcome_of, require_digest, require_eligible, require_open
 from .settings import Settings
@@ -184,10 +185,12 @@ class Desk:
 
 def view(approval: Approval) -> ApprovalView:
     """What people are shown."""
+    args = approval.held.action.args
     return ApprovalView(
         approval_id=approval.approval_id,
         state=approval.state,
         action=approval.held.action,
+        shown_args=shown(args) if has_sealed(args) else None,
         decision=approval.held.decision,
         owner_team=approval.held.owner_team,
         owner_oncall=approval.held.owner_oncall,

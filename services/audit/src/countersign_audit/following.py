@@ -21,6 +21,7 @@ import orjson
 from nats.aio.client import Client
 
 from countersign_chassis import RawDelivery
+from countersign_chassis.stored import read_headers
 from countersign_contracts.errors import Unavailable
 from countersign_contracts.topology import Consumer
 
@@ -170,13 +171,3 @@ class Followed:
         if (refusal := answer.get("error")) is not None and refusal.get("err_code") != _NO_MESSAGE:
             raise Unavailable(f"{subject}: {refusal.get('description')}")
         return answer
-
-
-def read_headers(block: bytes) -> dict[str, str]:
-    """The headers in their wire form (ADR-4): a version line, then ``Name: value`` lines. As the client reads them."""
-    headers: dict[str, str] = {}
-    for line in block.split(b"\r\n")[1:]:
-        name, colon, value = line.partition(b":")
-        if colon:
-            headers[name.strip().decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
-    return headers

@@ -7,6 +7,7 @@ fence). What this returns is what remains to be said and done with the message; 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from countersign_chassis import Coalescer, Failpoints, Mirror
@@ -35,6 +36,7 @@ from .databases import until_written
 from .executions import Claim, Claimed, Executions, Finish
 from .facts import Facts
 from .measures import Measures
+from .opening import Opening, require_opened
 from .outcome import interrupted, repeatable
 from .recovery import (
     AnotherAction,
@@ -66,6 +68,7 @@ class Actions:
         stops: Stops,
         facts: Facts,
         caller: Caller,
+        opening: Opening,
         performer: Performer,
         slots: Slots,
         trust: TrustBundle,
@@ -81,6 +84,7 @@ class Actions:
         self._stops = stops
         self._facts = facts
         self._caller = caller
+        self._opening = opening
         self._performer = performer
         self._slots = slots
         self._trust = trust
@@ -140,8 +144,11 @@ class Actions:
         if (stop := self._stops.covering(admitted.scopes)) is not None:
             raise RefusedAction(stopped(stop))
         endpoint = self._catalogue.endpoint(admitted.record)
+        opened = self._opening.open(action, admitted.record)
         try:
-            request = endpoint.request(action.args)
+            request = endpoint.request(opened.args)
+            if opened.texts is not None:
+                request = replace(request, sensitive=opened.texts)
             headers = self._caller.headers(
                 admitted.tool, idempotency_key=action.request_id, traceparent=work.traceparent
             )
@@ -149,6 +156,7 @@ class Actions:
             raise refuse("invalid_arguments", str(error)) from None
         except UnknownSecret as error:
             raise refuse("secret_missing", f"the executor has no secret `{error}`") from None
+        require_opened(request)
         if admitted.tool.facts:
             await self._require_facts(admitted, work.traceparent)
         return Ready(admitted, endpoint.host, request, headers)

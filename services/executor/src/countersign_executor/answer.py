@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from .masking import Masking
 from .secrets import Secrets
 
 #: An answer is read to its end for its hash, but not beyond this.
@@ -59,8 +60,11 @@ class Body:
             self._kept += chunk[:room]
         return self.size <= self._cap
 
-    def answer(self, status: int, content_type: str, secrets: Secrets, *, whole: bool) -> Answer:
-        """What is kept; ``whole``: the body's end was seen."""
+    def answer(self, status: int, content_type: str, secrets: Secrets | Masking, *, whole: bool) -> Answer:
+        """What is kept; ``whole``: the body's end was seen.
+
+        With sensitive values to mask no hash is kept: they could be guessed by it.
+        """
         cut = not whole or self.size > len(self._kept)
         result, cut = _result(bytes(self._kept), content_type, secrets, cut=cut)
         if cut:
@@ -70,12 +74,12 @@ class Body:
             status=status,
             result=result,
             truncated=cut,
-            sha256=self._hash.hexdigest() if whole else None,
+            sha256=self._hash.hexdigest() if whole and isinstance(secrets, Secrets) else None,
             size=self.size if whole else None,
         )
 
 
-def _result(kept: bytes, content_type: str, secrets: Secrets, *, cut: bool) -> tuple[Any, bool]:
+def _result(kept: bytes, content_type: str, secrets: Secrets | Masking, *, cut: bool) -> tuple[Any, bool]:
     if not kept:
         return None, cut
     if not cut and _JSON.match(content_type):

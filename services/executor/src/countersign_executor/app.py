@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
+from countersign_chassis.sealing import OpenKey, OpenKeys, read_keys
 from countersign_contracts.commands import (
     CommitCatalogue,
     GetExecution,
@@ -33,7 +34,10 @@ from .executions import Executions
 from .facts import Facts
 from .grants import Grants
 from .measures import Measures
+from .opening import Opening
 from .outcome import RetryRules
+from .probe_store import ProbeStore
+from .probing import Probing
 from .pulse import Pulse
 from .queries import Queries
 from .secret_files import SecretFiles
@@ -113,6 +117,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         stops=stops,
         facts=facts,
         caller=caller,
+        opening=Opening(
+            OpenKeys([OpenKey(key) for key in read_keys(settings.open_key_file, "key of sensitive arguments")])
+        ),
         performer=performer,
         slots=slots,
         trust=service.trust,
@@ -129,6 +136,21 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         measures,
         max_in_hand=settings.max_grants_in_hand,
         grace_s=settings.shutdown_grace_s,
+        log=log,
+    )
+    probing = Probing(
+        ProbeStore(service.db),
+        executions,
+        control_store,
+        announcer,
+        catalogue,
+        caller,
+        slots,
+        measures,
+        max_probes=settings.max_probes,
+        interval_s=settings.probe_interval_s,
+        first_pause_s=settings.probe_first_pause_s,
+        max_pause_s=settings.probe_max_pause_s,
         log=log,
     )
     queries = Queries(executions, control_store, announcer, catalogue, facts, measures)
@@ -185,4 +207,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.consume("executor-actions", grants.granted, max_batch=128)
     service.background(pulse.run, "pulse")
     service.background(announcer.run, "announcer")
+    service.background(probing.run, "probes")
     return service

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from countersign_contracts.catalogue import Tool
 
 from .connector import Connector
+from .masking import Masking
 from .network import Gate
 from .outcome import Attempt, RetryRules, pause_before_retry
 from .request import HttpRequest
@@ -71,7 +72,7 @@ class Caller:
         attempts: list[Attempt] = []
         while True:
             try:
-                attempts.append(await self._connector.attempt(tool.http, request, headers, self._secrets(), gate))
+                attempts.append(await self._connector.attempt(tool.http, request, headers, self._mask(request), gate))
             except Withheld as withheld:
                 return Called(attempts, withheld)
             pause = pause_before_retry(tool, attempts, self._rules, elapsed_s=loop.time() - began, chance=self._chance)
@@ -79,3 +80,7 @@ class Caller:
                 return Called(attempts)
             self._on_retry(tool.name)
             await asyncio.sleep(pause)
+
+    def _mask(self, request: HttpRequest) -> Secrets | Masking:
+        secrets = self._secrets()
+        return secrets if request.sensitive is None else Masking(secrets, request.sensitive)

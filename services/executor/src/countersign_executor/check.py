@@ -18,6 +18,8 @@ from countersign_contracts.documents import Parsed
 from .arguments import declared_arguments
 from .check_facts import broken_references, fact_errors
 from .check_http import http_errors
+from .check_probe import broken_probes, probe_errors
+from .check_sensitive import sensitive_errors
 from .templates import placeholders
 
 _SCALARS = frozenset({"string", "integer", "number", "boolean"})
@@ -36,8 +38,11 @@ def catalogue_errors(
         errors += _mapping_errors(parsed, tool)
         errors += http_errors(parsed, tool, secrets)
         errors += fact_errors(parsed, tool, tools)
+        errors += sensitive_errors(parsed, tool)
+        errors += probe_errors(parsed, tool, tools)
         errors += _name_errors(parsed, tool)
     errors += broken_references(declared, present)
+    errors += broken_probes(declared, present)
     return errors
 
 

@@ -11,6 +11,7 @@ from countersign_contracts.catalogue import Fact, FileError, Tool
 from countersign_contracts.documents import Parsed
 
 from .arguments import declared_arguments
+from .check_sensitive import sensitive_lookup
 from .templates import placeholders
 
 
@@ -62,7 +63,7 @@ def _misfit(fact: Fact, lookup: Tool) -> str | None:
     for name in required:
         if name not in fact.args:
             return f"`{lookup.name}` needs the argument `{name}`"
-    return None
+    return sensitive_lookup(fact, lookup)
 
 
 def _argument_errors(parsed: Parsed, loc: tuple[str | int, ...], fact: Fact, lookup: Tool) -> Iterator[FileError]:

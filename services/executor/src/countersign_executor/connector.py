@@ -21,6 +21,7 @@ from countersign_contracts.catalogue import HttpCall
 from countersign_contracts.model import now
 
 from .answer import Body
+from .masking import Masking
 from .network import EgressRefused, Gate, GatedConnector, Passage, passing
 from .outcome import Attempt, judged_status, retry_after_s
 from .request import HttpRequest
@@ -75,7 +76,7 @@ class Connector:
         )
 
     async def attempt(
-        self, call: HttpCall, request: HttpRequest, headers: Mapping[str, str], secrets: Secrets, gate: Gate
+        self, call: HttpCall, request: HttpRequest, headers: Mapping[str, str], secrets: Secrets | Masking, gate: Gate
     ) -> Attempt:
         """Send ``request`` once. Raises only what ``gate`` raises; then nothing was sent."""
         with passing(gate) as passage:
@@ -95,7 +96,7 @@ class Connector:
                 return _failed(passage, "connection", f"{what}: {_told(error)}", secrets)
 
     async def _send(
-        self, call: HttpCall, request: HttpRequest, headers: Mapping[str, str], secrets: Secrets
+        self, call: HttpCall, request: HttpRequest, headers: Mapping[str, str], secrets: Secrets | Masking
     ) -> Attempt:
         timeout = aiohttp.ClientTimeout(total=call.timeout_s, sock_connect=min(self._connect_timeout_s, call.timeout_s))
         async with self._sessions[call.allow_private].request(
@@ -135,7 +136,7 @@ class Connector:
         return Attempt("answered", answer, failure, wait)
 
 
-def _failed(passage: Passage, code: str, message: str, secrets: Secrets) -> Attempt:
+def _failed(passage: Passage, code: str, message: str, secrets: Secrets | Masking) -> Attempt:
     return Attempt("lost" if passage.sent else "not_sent", failure=Failure(code=code, message=secrets.redact(message)))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from countersign_chassis import Bus, Delivery, Failpoints
 from countersign_contracts.commands import ConfirmOnRecord, Receipt
 from countersign_contracts.envelope import Envelope, seal
-from countersign_contracts.errors import CountersignError, Unavailable
+from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
 from countersign_contracts.model import now
 from countersign_ledger.signing import SigningKey
@@ -162,7 +162,7 @@ class Grants:
     async def _bury(self, run: Run, reason: str) -> None:
         try:
             await run.deliveries[0].dead(reason)
-        except Unavailable as error:
+        except CountersignError as error:
             self._log.error("dead letter not written; the message stays", error=error.detail)
             await self._give_back(run, "unburied", 5)
         while run.deliveries:

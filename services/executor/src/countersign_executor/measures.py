@@ -24,6 +24,7 @@ class Measures:
     late: Counter
     retries: Counter
     facts: Counter
+    probes: Counter
     given_back: Counter
     announcements_refused: Counter
 
@@ -49,6 +50,9 @@ class Measures:
             late=metrics.counter("countersign_results_late", "Results refused because their claim had been taken over"),
             retries=metrics.counter("countersign_call_retries", "Calls tried again", ["tool"]),
             facts=metrics.counter("countersign_fact_lookups", "Facts looked up, by what they said", ["outcome"]),
+            probes=metrics.counter(
+                "countersign_probes", "Lookups of what became of unknown outcomes, by what they said", ["said"]
+            ),
             given_back=metrics.counter(
                 "countersign_grants_given_back", "Grants given back for later, by reason", ["reason"]
             ),

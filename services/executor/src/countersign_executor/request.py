@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
@@ -42,11 +42,15 @@ class InvalidCall(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """What is sent, but for its headers. ``url`` is final: it must not be quoted or normalised again."""
+    """What is sent, but for its headers. ``url`` is final: it must not be quoted or normalised again.
+
+    ``sensitive`` are texts in the body that are masked in everything that comes back; None where nothing is sensitive.
+    """
 
     method: str
     url: str
-    body: bytes | None
+    body: bytes | None = field(repr=False)
+    sensitive: tuple[str, ...] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ class Secrets:
         for name, value in self._values.items():
             _check(name, value)
         # the longest first, so that a secret inside another leaves no rest behind
-        self._forms = sorted({form for value in self._values.values() for form in _forms(value)}, key=len, reverse=True)
+        self._forms = sorted({form for value in self._values.values() for form in forms(value)}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self._forms))) if self._forms else None
 
     @property
@@ -154,7 +154,7 @@ def _check(name: str, value: str) -> None:
         raise SecretsError(f"secret {name} must be printable ASCII without space around it: it goes into a header")
 
 
-def _forms(value: str) -> set[str]:
+def forms(value: str) -> set[str]:
     """How a secret may be written in an answer: also JSON-escaped, percent-encoded, in base64."""
     raw = value.encode()
     encoded = {code(raw).decode().rstrip("=") for code in (b64encode, urlsafe_b64encode)}

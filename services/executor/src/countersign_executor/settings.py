@@ -15,6 +15,11 @@ class Settings(ServiceSettings):
     secrets_file: Path | None = Field(
         default=None, description="file of NAME=value lines (mode 0600), or a folder with one file a secret"
     )
+    open_key_file: Path = Field(
+        default=Path(".countersign/keys/executor-box.key"),
+        description="private keys that open sensitive arguments, one a line, the newest first; the same for every"
+        " executor, and nobody else's",
+    )
     max_concurrent_calls: int = Field(default=256, ge=1, description="calls under way at once, all hosts together")
     max_calls_per_host: int = Field(default=128, ge=1, description="calls under way at once to one host")
     max_grants_in_hand: int = Field(
@@ -43,6 +48,12 @@ class Settings(ServiceSettings):
     heartbeat_s: float = Field(
         default=0.25, gt=0, description="how often an executor shows that it lives and reads the stops"
     )
+    max_probes: int = Field(default=8, ge=0, description="lookups made for one unknown outcome before it is left open")
+    probe_interval_s: float = Field(default=1.0, gt=0, description="how often it is seen which lookups are due")
+    probe_first_pause_s: float = Field(
+        default=10.0, gt=0, description="pause after the first lookup that told nothing; doubles from there"
+    )
+    probe_max_pause_s: float = Field(default=900.0, gt=0, description="longest pause between lookups of one outcome")
     rebuild_interval_s: float = Field(
         default=600.0, gt=0, description="how often tools and stops are projected anew, come what may"
     )

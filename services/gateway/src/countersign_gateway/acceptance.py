@@ -18,9 +18,10 @@ from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
 from countersign_ledger import SigningKey
 
+from .sealing import Sealing
 from .settings import Settings
 from .store import Accepted, Row, Store
-from .submission import Submission, make_action, request_sha256
+from .submission import Submission, make_action, request_text, unkeyed_sha256
 from .tracing import traceparent as trace_context
 from .waiters import Waiters
 
@@ -37,6 +38,7 @@ class Acceptance:
         bus: Bus,
         key: SigningKey,
         tools: Mirror[ToolRecord],
+        sealing: Sealing,
         waiters: Waiters,
         failpoints: Failpoints,
         log: Any,
@@ -47,6 +49,7 @@ class Acceptance:
         self._bus = bus
         self._key = key
         self._tools = tools
+        self._sealing = sealing
         self._waiters = waiters
         self._failpoints = failpoints
         self._log = log
@@ -65,12 +68,21 @@ class Acceptance:
         idempotency_key: str | None = None,
         traceparent: str | None = None,
     ) -> Accepted:
-        """The row to be: the action with its digest, and its signed event. Pure but for time and id."""
+        """The row to be: the action with its digest, and its signed event. Pure but for time, id and sealing.
+
+        From here on no sensitive argument is in the clear. Raises `invalid` if one came through the queue.
+        """
         record = self._tools.get(submission.tool)
+        if channel == "nats":
+            self._sealing.require_unqueued(submission.args, record)
         at = now()
+        request_id = request_id or new_id()
         action = make_action(
             submission,
-            request_id=request_id or new_id(),
+            self._sealing.travelling(
+                submission.args, record, request_id=request_id, agent_id=agent_id, tool=submission.tool
+            ),
+            request_id=request_id,
             agent_id=agent_id,
             tool_version=record.version if record else 0,
             at=at,
@@ -79,7 +91,8 @@ class Acceptance:
             action=action, channel="http" if channel == "http" else "nats", credential_id=credential_id
         )
         envelope = seal_event(event, time=at, key=self._key, traceparent=trace_context(traceparent))
-        return Accepted(action, envelope, channel, idempotency_key, request_sha256(submission))
+        text = request_text(submission)
+        return Accepted(action, envelope, channel, idempotency_key, self._sealing.request_digest(text), text)
 
     async def accept(self, accepted: Accepted) -> ActionResult:
         """Commit the row and publish; returns the state: `accepted`, or that of the same action accepted before.
@@ -108,7 +121,8 @@ class Acceptance:
             what = f"idempotency key {accepted.idempotency_key!r}"
         if row is None:
             raise CountersignError("the action could not be stored; try again", code="unavailable")
-        if row.result.agent_id != action.agent_id or row.request_sha256 != accepted.request_sha256:
+        same = (accepted.request_sha256, unkeyed_sha256(accepted.request_text))
+        if row.result.agent_id != action.agent_id or row.request_sha256 not in same:
             raise CountersignError(
                 f"{what} was used before with another body; send the same body, or choose a new one",
                 code="idempotency_conflict",

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
+from countersign_chassis.sealing import DigestKey, SealKey, read_key
+from countersign_chassis.stored import StoredMessages
 from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
 
 from .acceptance import Acceptance
 from .cancellation import Cancellation
 from .changes import Changes
 from .credentials import Credentials
+from .dead_letters import STREAM, DeadLetters
 from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
 from .outcomes import Outcomes
 from .overhearing import Overhearing
+from .recording import Recording
+from .sealing import Sealing
 from .settings import Settings
 from .store import Store
 from .sweeper import Sweeper
@@ -30,21 +35,33 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     refused = metrics.counter("countersign_requests_refused", "Requests refused at the NATS door", ["code"])
     redriven = metrics.counter("countersign_actions_redriven", "Accepted actions sent again by the sweeper")
     open_actions = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
+    dead = metrics.gauge("countersign_dead_letters_open", "Dead letters neither redriven nor dropped", ["consumer"])
+    oldest_dead = metrics.gauge("countersign_dead_letters_oldest_seconds", "Age of the oldest open dead letter")
+
+    unproven = metrics.gauge("countersign_ends_not_on_record", "Ended actions whose end the ledger does not have")
 
     agents, people = service.mirror(AGENTS), service.mirror(PEOPLE)
     tools, stops = service.mirror(TOOLS), service.mirror(STOPS)
     door = service.connection("gateway", settings.nats_agents_creds_file)
     store = Store(service.db)
     waiters = Waiters()
+    sealing = Sealing(
+        SealKey(read_key(settings.seal_key_file, "executor's public key")),
+        DigestKey(read_key(settings.mark_key_file, "gateway's key of marks")),
+    )
     acceptance = Acceptance(
-        settings, store, service.bus, service.key, tools, waiters, failpoints, service.log, accepted
+        settings, store, service.bus, service.key, tools, sealing, waiters, failpoints, service.log, accepted
     )
     cancellation = Cancellation(store, service.bus, waiters)
     ingress = Ingress(settings, door, acceptance, store, cancellation, waiters, service.key, service.log, refused)
     outcomes = Outcomes(settings, store, waiters, ingress.announce, failpoints, ended)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, open_actions, service.log)
+    recording = Recording(settings, store, service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
+    letters = DeadLetters(
+        StoredMessages(service.bus.connection, STREAM), service.bus, service.trust, dead, oldest_dead, service.log
+    )
     parts = Parts(
         settings=settings,
         bus=service.bus,
@@ -54,6 +71,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         waiters=waiters,
         credentials=Credentials(agents, people),
         changes=changes,
+        dead_letters=letters,
         ingress=ingress,
         agents=agents,
         people=people,
@@ -67,7 +85,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     service.on_start(overhearing.start)
     service.on_start(ingress.start)
-    service.consume_raw("gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2)
+    # what agents queue is not sealed yet: it may not go on among the dead letters, and so into the ledger
+    service.consume_raw(
+        "gateway-ingress", ingress.queued, connection=door, max_batch=128, concurrency=2, bury_body=False
+    )
     service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2, opener=overhearing.open)
     # progress may lag a little: most granted actions have ended by then and cost no second write
     service.consume(
@@ -78,8 +99,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         skip=lambda headers: waiters.has_ended(headers.get("ce-subject")),
     )
     service.background(sweeper.run, "sweeper")
+    service.background(recording.run, "recording")
     service.background(changes.run, "changes")
     service.background(overhearing.run, "overhearing")
+    service.background(letters.run, "dead letters")
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
     return service

@@ -38,6 +38,8 @@ class Change:
     result: Any = None
     status_code: int | None = None
     truncated: bool = False
+    event_id: str | None = None
+    """Of the event that ended it, where sending the action again has that event repeated."""
 
     @property
     def reason(self) -> str | None:
@@ -71,7 +73,7 @@ class Change:
 
 def change_of(event: ActionEvent) -> Change:
     """The row's change for an event of stream ACTIONS."""
-    ref = event.ref()
+    ref, event_id = event.ref(), event.event_id()
     match event:
         case ActionHeld(decision=d):
             return Change(ref, "held", "hold", d.risk, d.reasons, event.approval_id)
@@ -80,15 +82,23 @@ def change_of(event: ActionEvent) -> Change:
         case ActionStarted():
             return Change(ref, "executing", "allow")
         case ActionDenied(decision=d):
-            return Change(ref, "expired" if event.expired else "denied", "deny", d.risk, d.reasons, d.approval_id)
+            return Change(
+                ref,
+                "expired" if event.expired else "denied",
+                "deny",
+                d.risk,
+                d.reasons,
+                d.approval_id,
+                event_id=event_id,
+            )
         case ActionRefused():
-            return Change(ref, "denied", "allow", None, event.reasons)
+            return Change(ref, "denied", "allow", None, event.reasons, event_id=event_id)
         case ActionExecuted(execution=e):
             reasons = (Reason(code=e.failure.code, message=e.failure.message),) if e.failure else ()
-            return Change(ref, e.outcome, "allow", None, reasons, None, e.result, e.status_code, e.truncated)
+            return Change(ref, e.outcome, "allow", None, reasons, None, e.result, e.status_code, e.truncated, event_id)
         case ActionReconciled():
             reason = Reason(code="reconciled", message=f"{event.by} found that it {event.outcome}: {event.note}")
-            return Change(ref, event.outcome, "allow", None, (reason,))
+            return Change(ref, event.outcome, "allow", None, (reason,), event_id=event_id)
         case ActionCancelled():
             message = f"cancelled by {event.by}" + (f": {event.reason}" if event.reason else "")
             return Change(ref, "cancelled", None, None, (Reason(code="cancelled", message=message),))

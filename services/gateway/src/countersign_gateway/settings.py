@@ -15,6 +15,14 @@ class Settings(ServiceSettings):
     http_host: str = Field(default="127.0.0.1", description="where the public API listens")
     http_port: int = Field(default=8001, ge=0, le=65535, description="0: any free port")
     nats_agents_creds_file: Path | None = Field(default=None, description="the gateway's user in account AGENTS")
+    seal_key_file: Path = Field(
+        default=Path(".countersign/keys/executor-box.pub"),
+        description="the executor's public key: sensitive arguments are sealed to it",
+    )
+    mark_key_file: Path = Field(
+        default=Path(".countersign/keys/gateway-marks.key"),
+        description="key of the marks of sensitive arguments and of requests' digests; the same for every gateway",
+    )
     max_body_bytes: int = Field(default=262_144, ge=1024, description="largest HTTP body of an action")
     max_in_flight: int = Field(default=4096, ge=1, description="accepted actions waited for at once; beyond: 429")
     max_wait_s: float = Field(default=300, gt=0, description="longest `Prefer: wait`")
@@ -24,3 +32,9 @@ class Settings(ServiceSettings):
     first_control_layer_wait_s: float = Field(default=3600, gt=0, description="how long POST /action blocks")
     redrive_after_s: float = Field(default=10, gt=0, description="an accepted action that stands still is sent again")
     redrive_max_s: float = Field(default=300, gt=0, description="longest pause between two re-drives")
+    on_record_after_s: float = Field(
+        default=40,
+        gt=0,
+        description="an action whose end audit does not have so long after it is sent again; above the 30 s that a"
+        " statement may take",
+    )

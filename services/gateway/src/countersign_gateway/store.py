@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -43,10 +43,12 @@ SET state = u.state, decision = coalesce(u.decision, a.decision), risk = coalesc
     result = coalesce(u.result, a.result), status_code = coalesce(u.status_code, a.status_code),
     truncated = u.truncated, updated_at = $11::timestamptz,
     drive_at = CASE WHEN u.final THEN NULL ELSE $12::timestamptz END,
-    cancel_by = CASE WHEN u.final THEN NULL ELSE a.cancel_by END
+    cancel_by = CASE WHEN u.final THEN NULL ELSE a.cancel_by END,
+    end_event = CASE WHEN u.final THEN u.event_id END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
-            $10::boolean[], $13::boolean[], $14::int[])
-     AS u (request_id, state, decision, risk, reason, reasons, approval_id, result, status_code, truncated, final, rank)
+            $10::boolean[], $13::boolean[], $14::int[], $15::text[])
+     AS u (request_id, state, decision, risk, reason, reasons, approval_id, result, status_code, truncated, final, rank,
+           event_id)
 WHERE a.request_id = u.request_id
   AND (a.state IN ('accepted', 'held', 'granted', 'executing')
        OR a.state = 'unknown' AND u.state IN ('succeeded', 'failed') AND u.final)
@@ -59,13 +61,14 @@ _RANK = {"accepted": 0, "held": 1, "granted": 2, "executing": 3}
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An action ready to be accepted: the row to be."""
+    """An action ready to be accepted: the row to be. ``request_sha256`` is keyed (HMAC)."""
 
     action: Action
     envelope: Envelope
     channel: str
     idempotency_key: str | None
     request_sha256: bytes
+    request_text: bytes = field(repr=False)  # never stored: what was asked, as it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,15 @@ class Due:
     drives: int
     cancel_by: str | None
     cancel_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An action that ended: by which event, and when its row was written."""
+
+    request_id: str
+    event_id: str
+    at: datetime
 
 
 class Store:
@@ -145,6 +157,7 @@ class Store:
                 drive_at,
                 [c.state not in _RANK for c in latest],
                 [_RANK.get(c.state, 9) for c in latest],
+                [c.event_id for c in latest],
             )
         return {str(row["request_id"]): row["channel"] for row in rows}
 
@@ -250,6 +263,43 @@ class Store:
         )
         return [_due(row) for row in rows]
 
+    async def ended_until(self, until: datetime, count: int) -> list[Ended]:
+        """What ended since what is known to be on record, oldest first: ``count``, and what ended with the last."""
+        rows = await self._db.pool.fetch(
+            "SELECT request_id, end_event, updated_at FROM action"
+            " WHERE updated_at > (SELECT until FROM on_record) AND updated_at <= $1 AND end_event IS NOT NULL"
+            " ORDER BY updated_at FETCH FIRST ($2::int) ROWS WITH TIES",
+            until,
+            count,
+        )
+        return [_ended(row) for row in rows]
+
+    async def note_recorded(self, missing: Sequence[str], until: datetime) -> None:
+        """All that ended until then is on record, but ``missing``: these are to be driven again."""
+        async with self._db.transaction() as connection:
+            await connection.execute(
+                "UPDATE action SET drive_at = now() WHERE request_id = ANY($1::uuid[]) AND drive_at IS NULL",
+                [UUID(request_id) for request_id in missing],
+            )
+            await connection.execute("UPDATE on_record SET until = greatest(until, $1)", until)
+
+    async def unproven(self, count: int) -> list[Ended]:
+        """What ended and is driven again because its end was not on record."""
+        rows = await self._db.pool.fetch(
+            "SELECT request_id, end_event, updated_at FROM action"
+            " WHERE drive_at IS NOT NULL AND end_event IS NOT NULL LIMIT $1",
+            count,
+        )
+        return [_ended(row) for row in rows]
+
+    async def prove(self, request_ids: Sequence[str]) -> None:
+        """Their ends are on record now: they are driven no more."""
+        if request_ids:
+            await self._db.pool.execute(
+                "UPDATE action SET drive_at = NULL WHERE request_id = ANY($1::uuid[]) AND end_event IS NOT NULL",
+                [UUID(request_id) for request_id in request_ids],
+            )
+
     async def counts(self) -> dict[str, int]:
         """Actions that have not ended, by state, and open unknown outcomes."""
         rows = await self._db.pool.fetch(
@@ -268,6 +318,10 @@ def _ref(row: asyncpg.Record) -> ActionRef:
         tool_version=row["tool_version"],
         digest=row["digest"],
     )
+
+
+def _ended(row: asyncpg.Record) -> Ended:
+    return Ended(str(row["request_id"]), row["end_event"], row["updated_at"])
 
 
 def _row(row: asyncpg.Record) -> Row:

@@ -14,6 +14,7 @@ from countersign_contracts.canonical import action_digest
 from countersign_contracts.errors import CountersignError, Malformed, Refused
 from countersign_contracts.ids import AgentId, Env, PrincipalId, RequestId, SessionId, ToolName
 from countersign_contracts.model import Frozen, explain, loads
+from countersign_contracts.sealed import KEY as SEALED
 
 S = TypeVar("S", bound=Frozen)
 
@@ -72,13 +73,16 @@ def invalid(error: ValidationError) -> CountersignError:
 
 
 def check_shape(value: Any) -> None:
-    """Refuse what is too deep or has too many parts, before anything recurses into it."""
+    """Refuse what is too deep or has too many parts, before anything recurses into it; and what claims to be sealed."""
     nodes = 0
     level = [value]
     for _ in range(MAX_DEPTH):
         following: list[Any] = []
         for item in level:
             if isinstance(item, dict):
+                if SEALED in item:
+                    message = f"the key `{SEALED}` is Countersign's own: send the value itself, it is sealed here"
+                    raise CountersignError(message, code="invalid")
                 following.extend(item.values())
             elif isinstance(item, list):
                 following.extend(item)
@@ -91,9 +95,14 @@ def check_shape(value: Any) -> None:
     raise CountersignError(f"the body nests deeper than {MAX_DEPTH} levels", code="too_large")
 
 
-def request_sha256(submission: Submission) -> bytes:
-    """What an idempotency key is compared by: the submission as it was understood."""
-    return hashlib.sha256(submission.model_dump_json(exclude={"request_id", "wait_s"}).encode()).digest()
+def request_text(submission: Submission) -> bytes:
+    """What makes two submissions the same: the submission as it was understood."""
+    return submission.model_dump_json(exclude={"request_id", "wait_s"}).encode()
+
+
+def unkeyed_sha256(text: bytes) -> bytes:
+    """How rows of version 0.1.0 remember a request; not written any more, since a value could be guessed by it."""
+    return hashlib.sha256(text).digest()
 
 
 def check_identity(agent_id: str, *, body: str | None, header: str | None) -> None:
@@ -106,8 +115,13 @@ def check_identity(agent_id: str, *, body: str | None, header: str | None) -> No
             )
 
 
-def make_action(submission: Submission, *, request_id: str, agent_id: str, tool_version: int, at: datetime) -> Action:
-    """The action with its digest. Raises `malformed` if the arguments have no canonical form."""
+def make_action(
+    submission: Submission, args: dict[str, Any], *, request_id: str, agent_id: str, tool_version: int, at: datetime
+) -> Action:
+    """The action with its digest; ``args`` are the submission's as they travel.
+
+    Raises `malformed` if they have no canonical form.
+    """
     return Action(
         request_id=request_id,
         agent_id=agent_id,
@@ -116,7 +130,7 @@ def make_action(submission: Submission, *, request_id: str, agent_id: str, tool_
         env=submission.env,
         tool=submission.tool,
         tool_version=tool_version,
-        args=submission.args,
+        args=args,
         reason=submission.reason,
         digest=action_digest(
             agent=agent_id,
@@ -125,7 +139,7 @@ def make_action(submission: Submission, *, request_id: str, agent_id: str, tool_
             env=submission.env,
             tool=submission.tool,
             tool_version=tool_version,
-            args=submission.args,
+            args=args,
         ),
         requested_at=at,
     )

@@ -113,6 +113,37 @@ def context_use(est: Any) -> Iterator[str | None]:
                 yield from context_use(value)
 
 
+def arguments_read(est: Any) -> Iterator[tuple[str, ...]]:
+    """The path below ``context.args`` of everything that a policy reads there, or asks for by ``has``."""
+    if isinstance(est, list):
+        for value in est:
+            yield from arguments_read(value)
+    elif isinstance(est, Mapping):
+        for key, value in est.items():
+            if key in (".", "has") and (above := _below_args(value["left"])) is not None:
+                yield (*above, str(value["attr"]))
+            yield from arguments_read(value)
+
+
+def tools_named(est: Mapping[str, Any]) -> frozenset[str] | None:
+    """The tools that a policy's scope names one by one; None where it may be about others too."""
+    scope = est.get("action", {})
+    named = scope.get("entities", [scope.get("entity")])
+    if scope.get("op") not in ("==", "in") or not all(isinstance(each, Mapping) and "id" in each for each in named):
+        return None
+    return frozenset(each["id"] for each in named)
+
+
+def _below_args(est: Any) -> tuple[str, ...] | None:
+    """The path from ``context.args`` to what ``est`` is; None where it begins elsewhere."""
+    if not isinstance(est, Mapping) or not isinstance(access := est.get("."), Mapping):
+        return None
+    if access["left"] == {"Var": "context"}:
+        return () if access["attr"] == "args" else None
+    above = _below_args(access["left"])
+    return None if above is None else (*above, str(access["attr"]))
+
+
 def _statements(text: str) -> Iterator[tuple[int, str]]:
     """Each policy's text with the line of its first token; what follows the last ``;`` too, if it says anything."""
     start = 0

@@ -22,6 +22,7 @@ from .declarations import Declared
 from .engine import schema_of
 from .policy_set import PolicySet, compile_set
 from .profile_checks import check_profile
+from .sensitive_checks import check_marks, check_policy
 from .tools import compile_tool
 
 
@@ -67,7 +68,9 @@ def plan_change(documents: Iterable[Document], present: Iterable[Declared], tool
     before = {(item.kind, item.name): item for item in present}
     declared = [_declared(item) for item in parsed if isinstance(item.model, Profile | PolicyFile)]
     after = {**before, **{(item.kind, item.name): item for item in declared}}
+    others = [item for key, item in before.items() if key not in {(item.kind, item.name) for item in declared}]
     errors = _check(parsed, catalogue, {name for kind, name in after if kind == "profile"})
+    errors += _check_others(parsed, others)
     if errors:
         return Plan(tuple(errors), (), (), None)
     changes = tuple(_change(item, before.get((item.kind, item.name))) for item in declared)
@@ -87,11 +90,25 @@ def _check(parsed: list[Parsed], tools: Mapping[str, ToolRecord], profiles: set[
             case PolicyFile():
                 policies, found = parse(item.path, item.name, item.model.text)
                 errors += found
-                errors += [e for policy in policies for e in validate(policy, schema, actions)]
+                for policy in policies:
+                    hidden = list(check_policy(policy, tools))
+                    errors += hidden or validate(policy, schema, actions)
             case AgentDeclaration() if item.model.profile not in profiles:
                 allowed = ", ".join(sorted(profiles)) or "none is declared yet"
                 errors.append(item.error(("profile",), f"profile `{item.model.profile}` is unknown", allowed))
     return errors
+
+
+def _check_others(parsed: list[Parsed], others: list[Declared]) -> list[FileError]:
+    """What is declared already and could no longer be read as it was meant."""
+    tools = [item for item in parsed if isinstance(item.model, Tool)]
+    if not tools:
+        return []
+    profiles = [Profile.model_validate_json(item.body) for item in others if item.kind == "profile"]
+    policies = [p for item in others if item.kind == "policy" for p in parse(item.name, item.name, item.body)[0]]
+    return [
+        e for item in tools if isinstance(item.model, Tool) for e in check_marks(item, item.model, profiles, policies)
+    ]
 
 
 def _declared(item: Parsed) -> Declared:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from countersign_contracts.catalogue import FileError, Guardrail, Profile, Tool, ToolRecord
 from countersign_contracts.documents import Parsed
+from countersign_contracts.sensitive import read_marks
 
 #: The fields that mean something to each kind of guardrail, beside those that every kind has.
 _MEANT: Mapping[str, tuple[str, ...]] = {
@@ -74,7 +75,12 @@ def _spend(
     known = [tools[name].tool for name in named if name in tools]
     having = [tool for tool in known if field in _properties(tool)]
     for tool in known:
-        if tool in having and not _numeric(_properties(tool)[field]):
+        if field in read_marks(tool.arguments)[0].holding:
+            message = (
+                f"`{field}` of tool `{tool.name}` is sensitive: only the executor can read it, so nobody adds it up"
+            )
+            yield parsed.error((*at, "field"), message, _listed(_numbers(tool)))
+        elif tool in having and not _numeric(_properties(tool)[field]):
             message = f"`{field}` of tool `{tool.name}` is no number, so it cannot be added up"
             yield parsed.error((*at, "field"), message, _listed(_numbers(tool)))
         elif tool not in having and (guardrail.tools or not having):
@@ -110,7 +116,8 @@ def _properties(tool: Tool) -> Mapping[str, object]:
 
 
 def _numbers(tool: Tool) -> list[str]:
-    return [name for name, schema in _properties(tool).items() if _numeric(schema)]
+    hidden = read_marks(tool.arguments)[0].holding
+    return [name for name, schema in _properties(tool).items() if _numeric(schema) and name not in hidden]
 
 
 def _numeric(schema: object) -> bool:

@@ -1,5 +1,6 @@
 """A tool made ready for deciding: its arguments' validator, their Cedar type, its endpoint and its body fields.
 
+A sensitive argument is valid sealed and not otherwise, and Cedar does not see it: its value is the executor's to read.
 Compiled once per version of the tool. Not here: permission, risk, guardrails.
 """
 
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 import jsonschema_rs
 
 from countersign_contracts.catalogue import Tool, ToolRecord
+from countersign_contracts.sensitive import read_marks, sealed_schema, shown_schema
 
 from .cedar_types import CedarType, is_cedar_type, record_of
 
@@ -71,13 +73,17 @@ def compile_tool(record: ToolRecord) -> CompiledTool:
     """Make ``record`` ready. A schema that cannot be used makes every argument invalid, never valid."""
     validator: jsonschema_rs.Draft202012Validator | None = None
     unusable: str | None = None
-    try:
-        validator = jsonschema_rs.Draft202012Validator(
-            record.tool.arguments, validate_formats=True, offline=True, mask=_MASK
-        )
-    except (jsonschema_rs.ValidationError, ValueError) as error:
-        unusable = str(error).splitlines()[0]
-    args_type = record_of(record.tool.arguments if validator else {})
+    arguments = record.tool.arguments
+    marks, wrong = read_marks(arguments)
+    if wrong:
+        unusable = wrong[0].message
+    else:
+        try:
+            travelling = sealed_schema(arguments, marks) if marks else arguments
+            validator = jsonschema_rs.Draft202012Validator(travelling, validate_formats=True, offline=True, mask=_MASK)
+        except (jsonschema_rs.ValidationError, ValueError) as error:
+            unusable = str(error).splitlines()[0]
+    args_type = record_of((shown_schema(arguments, marks) if marks else arguments) if validator else {})
     if not is_cedar_type(args_type):
         # a name that Cedar does not take: policies see none of this tool's arguments, and no other tool suffers
         args_type = record_of({})

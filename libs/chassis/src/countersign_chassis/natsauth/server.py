@@ -15,6 +15,8 @@ from .permissions import InvalidClaimError
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 MAX_PENDING_BYTES: Final = 16 * 1024 * 1024
 WRITE_DEADLINE_SECONDS: Final = 2
+#: A user's permissions stand in its JWT, which it shows in one line. nats-server's own limit is 4 KiB.
+MAX_CONTROL_LINE_BYTES: Final = 16 * 1024
 
 
 def server_config(
@@ -74,6 +76,7 @@ def server_config(
         "}",
         "",
         f"max_payload: {MAX_PAYLOAD_BYTES}",
+        f"max_control_line: {MAX_CONTROL_LINE_BYTES}",
         "# Who does not read is cut off: with this much waiting for it, or once a write blocks for so long.",
         f"max_pending: {MAX_PENDING_BYTES}",
         f'write_deadline: "{WRITE_DEADLINE_SECONDS}s"',

@@ -20,6 +20,7 @@ from ..acceptance import Acceptance
 from ..cancellation import Cancellation
 from ..changes import Changes
 from ..credentials import Credentials, Identity, PersonIdentity, require_person
+from ..dead_letters import DeadLetters
 from ..ingress import Ingress
 from ..settings import Settings
 from ..store import Store
@@ -38,6 +39,7 @@ class Parts:
     waiters: Waiters
     credentials: Credentials
     changes: Changes
+    dead_letters: DeadLetters
     ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]
