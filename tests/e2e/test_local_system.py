@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,74 +15,9 @@ from typing import Any
 import pytest
 
 from countersign_cli.client import Client
-from countersign_cli.commands.demo import free_ports
-from countersign_contracts.errors import CountersignError
+from countersign_harness.local_system import COMMAND, Up
 
-COMMAND = [sys.executable, "-m", "countersign_cli"]
 GOVERNANCE = Path(__file__).parents[2] / "examples" / "ticketing" / "countersign"
-
-
-class Up:
-    """`countersign up` in a folder of its own, on free ports."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        ports = free_ports(2)
-        first = free_run(5)
-        self.options = ["--data-dir", str(folder), "--port", str(ports[0]), "--nats-port", str(ports[1])]
-        self.options += ["--health-port", str(first)]
-        self.url = f"http://127.0.0.1:{ports[0]}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> float:
-        """Start; returns the seconds until ready."""
-        began = time.monotonic()
-        self.process = subprocess.Popen([*COMMAND, "up", *self.options], stdout=subprocess.DEVNULL)
-        client = Client(self.url, "none")
-        while time.monotonic() - began < 60:
-            assert self.process.poll() is None, "`up` ended while starting"
-            try:
-                client.get("/health/ready", timeout_s=1)
-                return time.monotonic() - began
-            except CountersignError:
-                time.sleep(0.05)
-        raise AssertionError("not ready within 60 s")
-
-    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Stop; returns the exit code."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(30)
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Another command that finds this system by its folder."""
-        env = {k: v for k, v in os.environ.items() if not k.startswith("COUNTERSIGN_")}
-        env |= {"COUNTERSIGN_DATA_DIR": str(self.folder), "COLUMNS": "200"}
-        return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=env, timeout=60, check=False)
-
-    def json(self, *arguments: str) -> Any:
-        """The same with --json."""
-        done = self.run(*arguments, "--json")
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def pids(self) -> dict[str, int]:
-        """What runs."""
-        found: dict[str, int] = json.loads((self.folder / "run.json").read_text())["pids"]
-        return found
-
-
-def free_run(count: int) -> int:
-    """The first of ``count`` neighbouring free ports."""
-    for first in range(20_000 + os.getpid() % 20_000, 60_000, 7):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as each:
-                    each.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-    raise AssertionError("no free ports")
 
 
 def gone(pid: int, seconds: float = 15) -> bool:
@@ -166,6 +98,7 @@ def test_a_day_in_the_life_of_a_local_system(up: Up, tmp_path: Path) -> None:
         headers={"Prefer": "wait=20"},
     )
     assert again["state"] == "denied" and again["reasons"][0]["code"] == "environment"
+    wait(lambda: up.pids()["policy"] != victim)  # what runs is written again
 
     export = tmp_path / "ledger.jsonl"
     assert up.run("audit", "export", "-o", str(export)).returncode == 0
@@ -251,6 +184,20 @@ def test_a_second_up_on_the_folder_and_a_port_in_use_are_one_clear_line(up: Up, 
     taken = up.run("up", *other)
     assert taken.returncode == 1 and "--port" in taken.stderr and len(taken.stderr.strip().splitlines()) == 1
     assert up.stop() == 0
+
+
+def test_a_service_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
+    up = Up(tmp_path / "data")
+    done = up.run("up", *up.options, COUNTERSIGN_MAX_CONCURRENT_CALLS="0")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: executor cannot start with these settings:"
+        " max_concurrent_calls: input should be greater than or equal to 1"
+    )
+    (up.folder / "secrets" / "SHORT").write_text("abc")
+    done = up.run("up", *up.options)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: executor cannot start: secret SHORT has 3 characters")
 
 
 def test_an_unusable_data_folder_is_one_clear_line(tmp_path: Path) -> None:

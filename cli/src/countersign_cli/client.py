@@ -1,4 +1,8 @@
-"""The HTTP client of the commands: one request at a time, problems as exceptions."""
+"""The HTTP client of the commands: one request at a time, problems as exceptions.
+
+What only some commands need is imported where it is needed, here and in ``commands``: a command is not to wait for
+the imports of servers that it does not start.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,15 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from countersign_contracts.errors import CountersignError, Unavailable
 
 from .embedded.datadir import DataDir
-from .settings import ClientSettings
+
+if TYPE_CHECKING:
+    from .settings import ClientSettings
 
 
 class Client:
@@ -31,6 +37,8 @@ class Client:
     @classmethod
     def find(cls, settings: ClientSettings | None = None) -> Client:
         """The system that the environment names, else the local one of this folder; raises what to do otherwise."""
+        from .settings import ClientSettings
+
         settings = settings or ClientSettings()
         folder = DataDir(settings.data_dir)
         run = folder.read_run()

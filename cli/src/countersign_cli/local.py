@@ -1,4 +1,5 @@
-"""Countersign on this machine without Docker: embedded servers, one bootstrap step, six services, one supervisor.
+"""Countersign on this machine without Docker: embedded servers, one bootstrap step, six services (of each as many
+processes as wanted), one supervisor.
 
 The imports are loaded once and the services are forked from them. What runs is written to ``run.json`` in the data
 folder, where the other commands find it.
@@ -10,26 +11,37 @@ import asyncio
 import http.client
 import importlib
 import os
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
+from countersign_contracts.model import explain
 
 from .bootstrap import Layout, Material, apply_topology, prepare_database, prepare_material, service_settings
 from .bootstrap.database import DATABASE, role_of
 from .embedded.datadir import DataDir, RunRecord, check_port
-from .embedded.errors import EmbeddedError
+from .embedded.errors import EmbeddedError, MayPass
 from .embedded.nats import EmbeddedNats
 from .embedded.postgres import EmbeddedPostgres
-from .embedded.specs import Event, Service, Spec, Step
+from .embedded.specs import Event, EventKind, Service, Spec, Step
 from .embedded.supervisor import Supervisor
+from .replicas import Replica, all_replicas
+
+if TYPE_CHECKING:
+    from countersign_chassis import Failpoints
 
 #: Every service but the gateway: the gateway starts when they are ready, so its readiness means that all is.
 BACK = tuple(service for service in SERVICES if service != "gateway")
+#: Connections to PostgreSQL that the services share: the embedded server takes 120.
+_DATABASE_CONNECTIONS = 96
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,7 @@ class LocalOptions:
     postgres_port: int | None = None
     health_port: int = 8011
     log_level: str = "info"
+    replicas: Mapping[str, int] = field(default_factory=dict)
     health_port_of: Mapping[str, int] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -56,10 +69,24 @@ class LocalOptions:
         """nats-server's address."""
         return f"nats://127.0.0.1:{self.nats_port}"
 
+    def processes(self) -> list[Replica]:
+        """Every process of a service."""
+        return list(all_replicas(self.replicas))
+
     def health_ports(self) -> dict[str, int]:
-        """Where each service answers /health and /metrics; the gateway does so on its own port."""
-        ports = {service: self.health_port + i for i, service in enumerate(BACK)}
-        return {"gateway": self.port} | ports | dict(self.health_port_of)
+        """Where each replica answers /health and /metrics.
+
+        The gateways do so on their own ports, which count from ``port``; the others' count from ``health_port``: first
+        the first replica of each service, then the further ones.
+        """
+        back = sorted((r for r in self.processes() if r.service != "gateway"), key=lambda replica: replica.number > 1)
+        ports = {replica.name: self.health_port + i for i, replica in enumerate(back)}
+        found = self.gateway_ports() | ports | dict(self.health_port_of)
+        return {replica.name: found[replica.name] for replica in self.processes()}
+
+    def gateway_ports(self) -> dict[str, int]:
+        """The public port of each gateway."""
+        return {r.name: self.port + r.number - 1 for r in self.processes() if r.service == "gateway"}
 
     def with_health_ports(self, ports: Sequence[int]) -> LocalOptions:
         """The same with a chosen port for each service but the gateway."""
@@ -67,10 +94,11 @@ class LocalOptions:
 
 
 class LocalSystem:
-    """One data folder and what runs on it."""
+    """One data folder and what runs on it. ``failpoints`` are what a test builds the services with."""
 
-    def __init__(self, options: LocalOptions) -> None:
+    def __init__(self, options: LocalOptions, failpoints: Failpoints | None = None) -> None:
         self.options = replace(options, data_dir=options.data_dir.absolute())
+        self.failpoints = failpoints
         self.folder = DataDir(self.options.data_dir)
         self.layout = Layout(self.options.data_dir)
 
@@ -86,26 +114,29 @@ class LocalSystem:
         self.folder.create()
         lock = self.folder.lock()
         options = self.options
-        check_port(options.host, options.port, "gateway", "--port")
-        check_port("127.0.0.1", options.nats_port, "NATS server", "--nats-port")
-        if options.postgres_port is not None:
-            check_port("127.0.0.1", options.postgres_port, "PostgreSQL server", "--postgres-port")
-        for service, port in options.health_ports().items():
-            if service != "gateway":
-                check_port("127.0.0.1", port, f"{service} service", "--health-port")
+        self._check_ports()
         material = prepare_material(
             self.layout, nats_host="127.0.0.1", nats_port=options.nats_port, ports_file_dir=self.layout.nats
         )
+        started: list[str] = []
+
+        def told(event: Event) -> None:
+            if started and event.kind in (EventKind.STARTED, EventKind.DIED):  # another pid, or none
+                with suppress(OSError):  # a full disk is no reason to stop
+                    self.folder.write_run(self._record(started[0], supervisor.pids()))
+            events(event)
+
         supervisor = Supervisor(
             [*self._specs(material), *extra],
             logs=self.folder.logs,
-            events=events,
+            events=told,
             preload=_preload,
             guardian_keeps=[lock],
         )
 
         def ready() -> None:
-            self.folder.write_run(self._record(supervisor.pids()))
+            started.append(datetime.now(UTC).isoformat(timespec="seconds"))
+            self.folder.write_run(self._record(started[0], supervisor.pids()))
             if on_ready is not None:
                 on_ready()
 
@@ -115,14 +146,37 @@ class LocalSystem:
             self.folder.run.unlink(missing_ok=True)
             self.folder.unlock()
 
-    def _record(self, pids: Mapping[str, int]) -> RunRecord:
+    def _check_ports(self) -> None:
+        """Raises :class:`EmbeddedError` naming the port that is taken, or meant for two, and the option to change."""
         options = self.options
+        gateways = options.gateway_ports()
+        wanted = [(options.host, port, name, "--port") for name, port in gateways.items()]
+        wanted.append(("127.0.0.1", options.nats_port, "NATS server", "--nats-port"))
+        if options.postgres_port is not None:
+            wanted.append(("127.0.0.1", options.postgres_port, "PostgreSQL server", "--postgres-port"))
+        for name, port in options.health_ports().items():
+            if name not in gateways:
+                wanted.append(("127.0.0.1", port, f"{name} service", "--health-port"))
+        taken: dict[int, tuple[str, str]] = {}
+        for host, port, what, option in wanted:
+            if port in taken:
+                other, others = taken[port]
+                raise EmbeddedError(
+                    f"port {port} is meant for the {other} and for the {what}: choose other ports with {others}"
+                    + (f" or {option}" if option != others else "")
+                )
+            taken[port] = (what, option)
+            check_port(host, port, what, option)
+
+    def _record(self, started: str, pids: Mapping[str, int]) -> RunRecord:
+        options = self.options
+        urls = {name: f"http://{options.host}:{port}" for name, port in options.gateway_ports().items()}
         return RunRecord(
             pid=os.getpid(),
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            started=started,
             pids=dict(pids),
             ports={"nats": options.nats_port, **options.health_ports()},
-            urls={"gateway": options.url, "nats": options.nats_url},
+            urls=urls | {"nats": options.nats_url},
         )
 
     def _specs(self, material: Material) -> list[Spec]:
@@ -142,7 +196,7 @@ class LocalSystem:
             try:
                 asyncio.run(both())
             except CountersignError as error:
-                raise EmbeddedError(error.detail) from None
+                raise EmbeddedError(f"bootstrap failed: {error.detail}") from None
             return 0
 
         specs: list[Spec] = [
@@ -151,7 +205,11 @@ class LocalSystem:
             Step("bootstrap", bootstrap, after=("postgres", "nats"), again=True),
         ]
         ports = options.health_ports()
-        for service in SERVICES:
+        processes = options.processes()
+        pool_max = _DATABASE_CONNECTIONS // len(processes)
+        back = [replica.name for replica in processes if replica.service != "gateway"]
+        for replica in processes:
+            service, name = replica.service, replica.name
             settings = service_settings(
                 service,
                 self.layout,
@@ -159,29 +217,44 @@ class LocalSystem:
                 postgres_dsn=postgres.dsn(role_of(service), passwords[service], DATABASE),
             )
             settings["log_level"] = options.log_level
+            if options.replicas.get(service, 1) > 1:
+                settings["instance"] = name
+            if pool_max < 8:
+                settings["postgres_pool_max"] = pool_max
             if service == "gateway":
-                settings |= {"http_host": options.host, "http_port": options.port}
+                settings |= {"http_host": options.host, "http_port": ports[name]}
             else:
-                settings["health_port"] = ports[service]
+                settings["health_port"] = ports[name]
             settings |= options.overrides.get(service, {})
             specs.append(
                 Service(
-                    service,
-                    target=_target(service, settings),
-                    after=("bootstrap",) if service != "gateway" else ("bootstrap", *BACK),
-                    ready=probe_of("127.0.0.1" if service != "gateway" else options.host, ports[service]),
+                    name,
+                    target=_target(name, service, settings, self.failpoints),
+                    after=("bootstrap",) if service != "gateway" else ("bootstrap", *back),
+                    ready=probe_of("127.0.0.1" if service != "gateway" else options.host, ports[name]),
                 )
             )
         return specs
 
 
-def _target(service: str, settings: dict[str, Any]) -> Callable[[], int]:
+def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failpoints | None) -> Callable[[], int]:
     def run_service() -> int:
-        from countersign_chassis.run import run
+        from countersign_chassis.run import serve
 
         settings_class = importlib.import_module(f"countersign_{service}.settings").Settings
         build = importlib.import_module(f"countersign_{service}.app").build
-        return run(lambda: build(settings_class(**settings)))
+        given = () if failpoints is None else (failpoints,)
+        try:
+            return serve(lambda: build(settings_class(**settings), *given))
+        except ValidationError as error:
+            raise EmbeddedError(f"{name} cannot start with these settings: {explain(error)}") from None
+        except CountersignError as error:
+            kind = MayPass if error.code == "unavailable" else EmbeddedError
+            raise kind(f"{name} cannot start: {error.detail}") from None
+        except Exception as error:
+            traceback.print_exc()
+            said = str(error).partition("\n")[0]
+            raise MayPass(f"{name} failed: {type(error).__name__}{said and ': '}{said}") from None
 
     return run_service
 

@@ -14,6 +14,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -26,6 +27,16 @@ REFUSED, USAGE, UNREACHABLE = 1, 2, 3
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Misused(Exception):
+    """What was typed cannot be meant; the text says what is wrong and what is allowed."""
+
+
+#: The longest word that a table keeps whole: a digest has 71 characters, and what agents write may have thousands.
+_WHOLE = 80
+#: Between two columns.
+_GAP = 2
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,12 +65,13 @@ def one_line_errors() -> Iterator[None]:
     except CountersignError as error:
         errors.print(f"[red]error:[/] {escape(error.detail)}")
         for each in error.extra.get("errors", []):
-            if isinstance(each, dict) and "field" in each:
+            said = isinstance(each, dict) and str(each.get("message", "")).lower() in error.detail.lower()
+            if isinstance(each, dict) and "field" in each and not said:
                 errors.print(f"  {escape(str(each['field']))}: {escape(str(each.get('message', '')))}")
         raise typer.Exit(UNREACHABLE if error.code == "unavailable" else REFUSED) from None
-    except EmbeddedError as error:
+    except (EmbeddedError, Misused) as error:
         errors.print(f"[red]error:[/] {escape(str(error))}")
-        raise typer.Exit(REFUSED) from None
+        raise typer.Exit(USAGE if isinstance(error, Misused) else REFUSED) from None
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
@@ -79,16 +91,40 @@ def print_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
-    """A table, or a line where there is nothing."""
+    """A table, or a line where there is nothing.
+
+    Words stay whole, so that an id can be copied: where the terminal is too narrow, columns of several words give way,
+    and then lines become longer than it.
+    """
     if not rows:
         console.print(f"[dim]{empty}[/]")
         return
-    built = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        built.add_column(column, overflow="fold")
+    texts = [[column, *(printable(str(row[n] or "-")) for row in rows)] for n, column in enumerate(columns)]
+    gaps = _GAP * (len(columns) - 1)
+    widths = column_widths(texts, console.width - gaps)
+    built = Table(box=None, pad_edge=False, header_style="bold", width=sum(widths) + gaps)
+    for column, width in zip(columns, widths, strict=True):
+        built.add_column(column, overflow="fold", width=width)
     for row in rows:
         built.add_row(*(cell(value) for value in row))
     console.print(built)
+
+
+def column_widths(texts: Sequence[Sequence[str]], room: int) -> list[int]:
+    """How wide each column is: the widest give way until all fit into ``room``, none to less than its longest word."""
+    widths = [max(cell_len(line) for text in column for line in (text.splitlines() or [""])) for column in texts]
+    least = [_longest_word(column) for column in texts]
+    while sum(widths) > room:
+        spare, widest = max((width, n) if width > least[n] else (0, n) for n, width in enumerate(widths))
+        if not spare:
+            break
+        widths[widest] -= 1
+    return widths
+
+
+def _longest_word(texts: Sequence[str]) -> int:
+    words = [cell_len(word) for text in texts for word in text.split()]
+    return max((length for length in words if length <= _WHOLE), default=1)
 
 
 def cell(value: Any) -> str:

@@ -16,3 +16,6 @@ class ClientSettings(BaseSettings):
     url: str | None = Field(default=None, description="the gateway, e.g. https://countersign.example.com")
     token: str | None = Field(default=None, description="your token")
     data_dir: Path = Field(default=Path(".countersign"), description="data folder of a local system")
+    replicas: str | None = Field(
+        default=None, description="processes of each service under `countersign up`, e.g. `policy=2,executor=2`"
+    )

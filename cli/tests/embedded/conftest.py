@@ -73,7 +73,7 @@ class ToySystem:
 
     def left(self) -> set[int]:
         """Which of the processes ever seen are still there."""
-        return {pid for pid in self._seen if pid in living()}
+        return self._seen & living().keys()
 
     def kill(self) -> None:
         self._seen |= self.processes()

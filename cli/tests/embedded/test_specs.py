@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +57,16 @@ def test_a_fault_for_people_is_not_tried_again_nor_is_a_step() -> None:
     step.note_death("", now=0.0)
     assert service.gave_up()
     assert step.gave_up()
+
+
+def test_what_may_pass_is_tried_again() -> None:
+    child = Child(Service("policy", nothing))
+    child.note_end(os.EX_TEMPFAIL)
+    child.note_death("the database does not answer", now=0.0)
+    assert not child.gave_up() and child.fault
+    child.note_death("the database does not answer", now=0.0)
+    child.note_death("the database does not answer", now=0.0)
+    assert child.gave_up()
 
 
 def test_what_comes_after_what_is_known_through_others() -> None:

@@ -112,6 +112,18 @@ def test_nothing_is_left_after_the_parent_is_killed(toy: Start, all_gone: AllGon
     all_gone(processes)
 
 
+def test_servers_end_after_those_that_need_them_when_the_parent_is_killed(toy: Start, all_gone: AllGone) -> None:
+    system = toy("guardian-alone")
+    system.until("all-ready")
+    servers = {system.until("ready", name)["pid"] for name in ("postgres", "nats")}
+    stubborn = system.until("ready", "stubborn")["pid"]  # until it is killed
+    processes = system.processes()
+    system.kill()
+    while stubborn in (left := system.left()):
+        assert servers <= left
+    all_gone(processes)
+
+
 @pytest.mark.parametrize(("kind", "name"), [("started", "nats"), ("loaded", "asyncpg"), ("started", "count")])
 def test_nothing_is_left_though_the_parent_is_killed_while_starting(
     toy: Start, all_gone: AllGone, kind: str, name: str

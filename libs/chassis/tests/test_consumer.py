@@ -277,6 +277,6 @@ async def test_a_consumer_that_differs_from_the_topology_stops_the_start(stack: 
     await client.request("$JS.API.CONSUMER.DELETE.ACTIONS.policy-actions", b"", timeout=2)
     consuming = Consuming(stack)
     consuming.service.consume("policy-actions", consuming.handle)
-    with pytest.raises(Refused, match="countersign bootstrap"):
+    with pytest.raises(Refused, match="bootstrap applies the topology"):
         await consuming.service.start()
     await consuming.service.stop()

@@ -78,6 +78,7 @@ async def test_the_door_over_http(alone: Any) -> None:
     await refused(404, "not_found", "no action", method="GET", path=f"{ACTIONS}/{new_id()}", body=None)
     await refused(404, "not_found", "request id", method="GET", path=f"{ACTIONS}/nonsense", body=None)
     await refused(404, "not_found", "openapi", method="GET", path="/nowhere", body=None)
+    await refused(404, "not_found", "openapi", method="GET", path="/docs", body=None)  # it would load from elsewhere
     await refused(405, "method_not_allowed", "PUT", method="PUT")
     await refused(403, "forbidden", "own actions", method="GET", path=f"{ACTIONS}?agent_id=worker-2", body=None)
     await refused(403, "forbidden", "person's token", path="/api/v1/stops", body={"scope": "all", "reason": "x"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, reset_tzpath
 
 import pytest
 from hypothesis import given
@@ -132,3 +132,11 @@ def test_a_limit_is_exceeded_only_beyond_it(limit: int, used: int) -> None:
     assert use.exceeded == (used + 1 > limit)
     assert bool(reasons) == use.exceeded
     assert (use.used, use.limit) == (used + 1, limit)
+
+
+def test_time_zones_are_known_where_the_system_brings_none() -> None:
+    reset_tzpath(to=[])
+    try:
+        assert ZoneInfo.no_cache("Europe/Berlin").key == "Europe/Berlin"
+    finally:
+        reset_tzpath()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json as json_
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from ..output import REFUSED, command, console, errors, print_json, printable
 
 _SUFFIXES = (".yaml", ".yml", ".cedar")
 _MAX_BYTES = 512_000
+#: The executor's words; it alone knows which secrets there are, and not where a person finds the folder.
+_NO_SECRET = re.compile(r"the executor has no secret `([A-Za-z0-9_]+)`")
 _STYLE = {"create": "green", "update": "yellow"}
 
 
@@ -27,18 +30,25 @@ def apply(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Load tools, profiles, policies and agents: all are validated first, then all are applied, or nothing is."""
+    from ..settings import ClientSettings
+
     documents = read_documents(folder)
-    result = Client.find().post("/api/v1/apply", {"documents": documents, "dry_run": dry_run}, timeout_s=90)
+    settings = ClientSettings()
+    result = Client.find(settings).post("/api/v1/apply", {"documents": documents, "dry_run": dry_run}, timeout_s=90)
     if json:
         print_json(result)
     else:
         show(result, dry_run)
+        if settings.url is None:
+            say_where_secrets_go(result, settings.data_dir / "secrets")
     if result["errors"]:
         raise typer.Exit(REFUSED)
 
 
 def read_documents(folder: Path) -> list[dict[str, str]]:
     """Every declared file below ``folder``, by path; raises :class:`CountersignError` where there is none."""
+    if not folder.exists():
+        raise CountersignError(f"no such file or folder: {folder}; nothing was applied")
     if folder.is_file():
         files = [folder]
     else:
@@ -81,6 +91,13 @@ def show(result: dict[str, Any], dry_run: bool) -> None:
         console.print(f"{len(changed)} would change, {same} unchanged; nothing was applied (--dry-run)")
     else:
         console.print(f"applied: {len(changed)} changed, {same} unchanged ({result['change_id']})")
+
+
+def say_where_secrets_go(result: dict[str, Any], folder: Path) -> None:
+    """Name the file that each missing secret of a local system belongs into."""
+    missing = [name for error in result["errors"] for name in _NO_SECRET.findall(error["message"])]
+    for name in dict.fromkeys(missing):
+        errors.print(f"write the secret to a file of yours alone (chmod 600): {escape(str(folder / name))}")
 
 
 def difference(before: Any, after: Any) -> list[str]:

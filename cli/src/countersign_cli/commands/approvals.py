@@ -43,11 +43,21 @@ def list_(
             i["action"]["env"],
             i["decision"].get("risk"),
             i["state"],
-            ago(i["deadline"]),
+            deadline(i),
         )
         for i in page["items"]
     ]
-    table(("APPROVAL", "AGENT", "TOOL", "ENV", "RISK", "STATE", "DEADLINE"), rows, "nothing waits for a decision")
+    last = "DEADLINE" if state == "pending" else "DEADLINE OR END"
+    table(("APPROVAL", "AGENT", "TOOL", "ENV", "RISK", "STATE", last), rows, "nothing waits for a decision")
+
+
+def deadline(found: dict[str, Any]) -> str:
+    """When it ends; how it ended, and when, if it has."""
+    if found["state"] == "pending" or not found.get("resolved_at"):
+        return ago(found["deadline"])
+    said = {"approved": "approve", "rejected": "reject"}.get(found["state"])
+    voters = [vote["voter"] for vote in found.get("votes", []) if vote["vote"] == said]
+    return f"{found['state']}{' by ' if voters else ''}{', '.join(voters)} {ago(found['resolved_at'])}"
 
 
 @app.command()
@@ -99,7 +109,7 @@ def describe(found: dict[str, Any]) -> None:
             ("why the agent wants it", action.get("reason")),
             ("risk", decision.get("risk")),
             ("why it needs approval", "; ".join(r["message"] for r in decision["reasons"])),
-            ("deadline", f"{ago(found['deadline'])} ({found['deadline']})"),
+            ("deadline", f"{deadline(found)} ({found.get('resolved_at') or found['deadline']})"),
             ("digest", action["digest"]),
         ],
         "",

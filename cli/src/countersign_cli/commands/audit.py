@@ -5,19 +5,21 @@ from __future__ import annotations
 import json as json_
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.sealed import shown
-from countersign_ledger import Checkpoint, LedgerError, Report, TrustBundle, verify_export
 
 from ..client import Client
 from ..output import REFUSED, command, console, errors, print_json, printable, table
-from ..settings import ClientSettings
+
+if TYPE_CHECKING:
+    from countersign_ledger import Checkpoint, Report
 
 app = typer.Typer(no_args_is_help=True, help="The trail, its export and its verification.")
 
@@ -142,12 +144,23 @@ def verify(
         Path | None, typer.Option(help="The trust bundle; default: trust.json of the local data folder.")
     ] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="Checkpoints kept outside the database (checkpoints.jsonl), to compare.")
+        Path | None,
+        typer.Option(
+            help="Checkpoints kept outside the database, to compare; default, with the data folder's trust.json: those"
+            " of its checkpoints.jsonl that are of the export's time."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Verify an export offline: no system needs to run. Exit code 1 if anything was changed."""
-    report = verify_file(file, trust or ClientSettings().data_dir / "trust.json", checkpoints)
+    from ..settings import ClientSettings
+
+    folder = ClientSettings().data_dir
+    found = folder / "checkpoints.jsonl"
+    if trust is None and checkpoints is None and found.is_file():
+        report = verify_file(file, folder / "trust.json", found, later=False)
+    else:
+        report = verify_file(file, trust or folder / "trust.json", checkpoints)
     if json:
         print_json(
             {
@@ -174,8 +187,14 @@ def verify(
         raise typer.Exit(REFUSED)
 
 
-def verify_file(file: Path, trust: Path, checkpoints: Path | None = None) -> Report:
-    """Verify an export file; raises :class:`CountersignError` where a file cannot be read at all."""
+def verify_file(file: Path, trust: Path, checkpoints: Path | None = None, *, later: bool = True) -> Report:
+    """Verify an export file; raises :class:`CountersignError` where a file cannot be read at all.
+
+    Without ``later``, checkpoints that were made after the export and are of entries after it are left out.
+    """
+    from countersign_ledger import LedgerError, TrustBundle, verify_export
+    from countersign_ledger.export import MAX_LINE_BYTES
+
     try:
         bundle = TrustBundle.from_json(trust.read_text())
     except OSError as error:
@@ -183,8 +202,11 @@ def verify_file(file: Path, trust: Path, checkpoints: Path | None = None) -> Rep
     except LedgerError as error:
         raise CountersignError(f"{trust} is not a trust bundle: {error}") from None
     try:
-        known = _checkpoints(checkpoints) if checkpoints else ()
+        known = _checkpoints(checkpoints) if checkpoints else []
         with file.open("rb") as lines:
+            if not later:
+                known = _of_its_time(known, lines.readline(MAX_LINE_BYTES))
+                lines.seek(0)
             return verify_export(lines, bundle, known)
     except OSError as error:
         raise CountersignError(f"cannot read {error.filename}: {error.strerror}") from None
@@ -193,6 +215,26 @@ def verify_file(file: Path, trust: Path, checkpoints: Path | None = None) -> Rep
 
 
 def _checkpoints(path: Path) -> list[Checkpoint]:
+    from countersign_ledger import Checkpoint
 
+    found = []
     with path.open() as lines:
-        return [Checkpoint.from_dict(json_.loads(line)) for line in lines if line.strip()]
+        for number, line in enumerate(lines, 1):
+            try:
+                found += [Checkpoint.from_dict(json_.loads(line))] if line.strip() else []
+            except ValueError:
+                raise CountersignError(f"{path}:{number} is not a checkpoint") from None
+    return found
+
+
+def _of_its_time(known: list[Checkpoint], header_line: bytes) -> list[Checkpoint]:
+    """Without those that the export could not have: the ledger has gone on since."""
+    from countersign_ledger import InvalidExport
+    from countersign_ledger.export import decode_header
+
+    try:
+        header = decode_header(header_line)
+        exported_at = datetime.fromisoformat(header.exported_at)
+        return [c for c in known if c.seq <= header.last_seq or datetime.fromisoformat(c.time) <= exported_at]
+    except (InvalidExport, ValueError, TypeError):
+        return known  # the verification says what is wrong with it

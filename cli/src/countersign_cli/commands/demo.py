@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import shutil
 import socket
@@ -14,7 +13,6 @@ from typing import Annotated
 import typer
 
 from ..embedded.specs import Service, Spec, Step
-from ..local import LocalOptions, LocalSystem, probe_of
 from ..output import command, console, one_line_errors
 from .system import narrate
 
@@ -24,6 +22,8 @@ def demo(
     keep: Annotated[Path | None, typer.Option(help="Keep the data in this folder afterwards.")] = None,
 ) -> None:
     """Watch an agent's actions requested, decided, approved, executed and proven, in five acts."""
+    from ..local import LocalOptions, LocalSystem
+
     files = example_files()
     folder = keep or Path(tempfile.mkdtemp(prefix="countersign-demo-"))
     ports = free_ports(9)
@@ -36,6 +36,8 @@ def demo(
     console.print("[bold]Countersign[/]: starting NATS, PostgreSQL, six services and the ticketing example …")
 
     def play() -> int:
+        import asyncio
+
         from ..demo.run import play as run_play
 
         with one_line_errors():
@@ -88,6 +90,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def _ticketing(name: str, port: int, database: Path) -> Service:
+    from ..local import probe_of
+
     def serve() -> int:
         import uvicorn
 

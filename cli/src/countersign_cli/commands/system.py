@@ -6,9 +6,8 @@ import json as json_
 import platform
 import urllib.error
 import urllib.request
-from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -16,9 +15,10 @@ from rich.markup import escape
 from ..client import Client
 from ..embedded.datadir import DataDir
 from ..embedded.specs import Event, EventKind
-from ..local import LocalOptions, LocalSystem
 from ..output import UNREACHABLE, ago, command, console, errors, print_json, table
-from ..settings import ClientSettings
+
+if TYPE_CHECKING:
+    from ..local import LocalSystem
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder; survives restarts. Default: ./.countersign")]
 
@@ -32,18 +32,33 @@ def up(
     postgres_port: Annotated[
         int | None, typer.Option(help="Also let PostgreSQL listen on this TCP port (default: socket only).")
     ] = None,
-    health_port: Annotated[int, typer.Option(help="First of five ports for /health and /metrics.")] = 8011,
+    health_port: Annotated[
+        int, typer.Option(help="First of five ports for /health and /metrics; a further one for each replica.")
+    ] = 8011,
+    replicas: Annotated[
+        str | None,
+        typer.Option(
+            help="Processes of each service, e.g. policy=2,executor=2; at most 4. A second gateway listens on the next"
+            " port. Default: COUNTERSIGN_REPLICAS, else one of each."
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the whole system on this machine, until Ctrl-C."""
+    from ..local import LocalOptions, LocalSystem
+    from ..replicas import read_replicas
+    from ..settings import ClientSettings
+
+    settings = ClientSettings()
     options = LocalOptions(
-        data_dir=data_dir or ClientSettings().data_dir,
+        data_dir=data_dir or settings.data_dir,
         host=host,
         port=port,
         nats_port=nats_port,
         postgres_port=postgres_port,
         health_port=health_port,
         log_level=log_level,
+        replicas=read_replicas(replicas if replicas is not None else settings.replicas or ""),
     )
     system = LocalSystem(options)
     code = system.run(narrate, on_ready=lambda: say_ready(system))
@@ -54,10 +69,12 @@ def up(
 def say_ready(system: LocalSystem) -> None:
     """Where things are."""
     options = system.options
+    further = {name: port for name, port in options.gateway_ports().items() if name != "gateway"}
     table(
         ("", ""),
         [
-            ("gateway", f"{options.url}  (API: {options.url}/docs)"),
+            ("gateway", f"{options.url}  (API: {options.url}/openapi.json)"),
+            *((name, f"http://{options.host}:{port}") for name, port in further.items()),
             ("NATS", options.nats_url),
             ("admin token", system.layout.admin_token),
             ("trust bundle", system.layout.trust),
@@ -87,6 +104,8 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the services, stops in force and what waits; exit code 3 if something is not right."""
+    from ..settings import ClientSettings
+
     settings = ClientSettings()
     if data_dir is not None:
         settings = settings.model_copy(update={"data_dir": data_dir})
@@ -113,7 +132,7 @@ def status(
 
 def _show_status(found: dict[str, Any]) -> None:
     rows = [
-        (name, "ready" if s["ready"] else "NOT READY", s.get("version"), "; ".join(s.get("reasons", [])))
+        (name, _readiness(s), s.get("version"), "; ".join(s.get("reasons", [])))
         for name, s in found["services"].items()
     ]
     table(("SERVICE", "", "VERSION", "WHY NOT"), rows, "no service")
@@ -138,6 +157,13 @@ def _show_status(found: dict[str, Any]) -> None:
         )
 
 
+def _readiness(service: dict[str, Any]) -> str:
+    if not service["ready"]:
+        return "NOT READY"
+    # of several audits one writes the ledger
+    return "ready, stands by" if str(service.get("ledger", "")).startswith("standby") else "ready"
+
+
 def _health(url: str) -> dict[str, Any]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -155,6 +181,8 @@ def _health(url: str) -> dict[str, Any]:
 @command
 def version(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show the versions."""
+    from importlib.metadata import version as package_version
+
     found = {"countersign": package_version("countersign-cli"), "python": platform.python_version()}
     if json:
         print_json(found)

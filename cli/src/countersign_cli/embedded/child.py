@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -79,7 +80,8 @@ class Child:
 
     def gave_up(self) -> bool:
         """Whether, never having been ready, it died too often, or for a reason that people must mend."""
-        return not self.was_ready and (bool(self.fault) or self.failures >= self.policy.starting_tries)
+        mend = bool(self.fault) and self.exit_code != os.EX_TEMPFAIL
+        return not self.was_ready and (mend or self.failures >= self.policy.starting_tries)
 
 
 def describe_ending(code: int) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from countersign_cli.embedded import linux
-from countersign_cli.embedded.errors import EmbeddedError
+from countersign_cli.embedded.errors import EmbeddedError, MayPass
 
 _LOG_LIMIT_BYTES = 10_000_000
 
@@ -158,7 +158,7 @@ def _run(body: Callable[[], int], fault: int) -> int:
     except EmbeddedError as error:
         os.write(fault, str(error).encode())
         print(error, file=sys.stderr)
-        return 1
+        return os.EX_TEMPFAIL if isinstance(error, MayPass) else 1
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
             print(leaving.code, file=sys.stderr)

@@ -1,9 +1,10 @@
 """The guardian: a small process that ends every child when the supervisor is gone without a goodbye.
 
 Portable, where Linux's parent-death signal is not: it holds the read end of a pipe whose write end only the
-supervisor keeps. Lines on the pipe name the wards: `+<pid> <signal>`, written by each child itself before it
+supervisor keeps. Lines on the pipe name the wards: `+<pid> <signal> <last>`, written by each child itself before it
 does anything, so that there is no moment in which a child is unknown, and `-<pid>`, written by the supervisor
-when it has reaped one. End of file without the line `bye` means that the supervisor was killed.
+when it has reaped one. End of file without the line `bye` means that the supervisor was killed. What others need
+(`<last>` is 1: the servers) ends when all else has ended.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ class Guardian:
         self._write_end = -1
         self.pid: int | None = None
 
-    def start(self, wards: Iterable[tuple[int, int]] = ()) -> None:
-        """Forks the guardian. `wards` (pid, stop signal) already run, if an earlier guardian was killed."""
+    def start(self, wards: Iterable[tuple[int, int, bool]] = ()) -> None:
+        """Forks the guardian. `wards` (as for `enlist`) already run, if an earlier guardian was killed."""
         if self._write_end >= 0:
             os.close(self._write_end)
         read_end, self._write_end = os.pipe()
@@ -56,12 +57,12 @@ class Guardian:
         signal.pthread_sigmask(signal.SIG_SETMASK, old_mask)
         os.close(read_end)
         self.pid = pid
-        for ward, number in wards:
-            self._say(f"+{ward} {number}\n")
+        for ward in wards:
+            self._name(*ward)
 
-    def enlist(self, stop_signal: int) -> None:
-        """Called by a forked child: names itself as a ward."""
-        self._say(f"+{os.getpid()} {stop_signal}\n")
+    def enlist(self, stop_signal: int, last: bool) -> None:
+        """Called by a forked child: names itself as a ward, which ends after those that are not `last`."""
+        self._name(os.getpid(), stop_signal, last)
 
     def release(self, pid: int) -> None:
         """The supervisor has reaped this ward; its number may be used again."""
@@ -77,6 +78,9 @@ class Guardian:
                 os.waitpid(self.pid, 0)
             self.pid = None
 
+    def _name(self, pid: int, stop_signal: int, last: bool) -> None:
+        self._say(f"+{pid} {stop_signal} {int(last)}\n")
+
     def _say(self, line: str) -> None:
         # A guardian that was killed is started again by the supervisor, which names all wards anew.
         with suppress(BrokenPipeError):
@@ -86,9 +90,10 @@ class Guardian:
 class _Ward:
     """A process to end; told from a later one of the same number by its pidfd, or by leading its session."""
 
-    def __init__(self, pid: int, stop_signal: int) -> None:
+    def __init__(self, pid: int, stop_signal: int, last: bool) -> None:
         self.pid = pid
         self.stop_signal = stop_signal
+        self.last = last
         self._pidfd = -1
         if sys.platform == "linux":
             with suppress(OSError):  # an old kernel, a filter, or it is gone already
@@ -129,8 +134,9 @@ def _guard(read_end: int) -> None:
             if pid in wards:
                 wards.pop(pid).forget()
             if line.startswith(b"+"):
-                wards[pid] = _Ward(pid, int(words[1]))
-    _end(list(wards.values()))
+                wards[pid] = _Ward(pid, int(words[1]), words[2] == b"1")
+    for last in (False, True):
+        _end([ward for ward in wards.values() if ward.last is last])
 
 
 def _end(wards: list[_Ward]) -> None:

@@ -93,6 +93,7 @@ class EmbeddedPostgres:
             preexec=preexec,
             ready=self.ready,
             stop_signal=signal.SIGINT,
+            orphan_signal=signal.SIGTERM,  # "smart": when its last session has ended
             stop_seconds=20.0,
         )
 

@@ -39,7 +39,8 @@ class Service:
 
     name: str
     target: Callable[[], int]
-    """Runs in the child; returns the exit code. An `EmbeddedError` it raises is shown to people as it is."""
+    """Runs in the child; returns the exit code. An `EmbeddedError` it raises is shown to people as it is, and ends a
+    start at once; a `MayPass` only when it is raised at every try."""
     after: tuple[str, ...] = ()
     """Names of what must be ready (a step: finished) before this starts. It stops before they do."""
     ready: Probe = at_once
@@ -77,6 +78,9 @@ class Program:
     ready: Probe = at_once
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     stop_signal: signal.Signals = signal.SIGTERM
+    orphan_signal: signal.Signals | None = None
+    """Sent by the kernel (Linux) when the supervisor has died, where it is not to be the stop signal: one on which the
+    program first waits for those that use it."""
     stop_seconds: float = 10.0
 
 

@@ -152,6 +152,10 @@ class Supervisor:
     def _may_start(self, child: Child) -> bool:
         return all(self._children[name].state is State.READY for name in self._after[child.name])
 
+    def _is_needed(self, child: Child) -> bool:
+        """Whether others are after it, which end before it."""
+        return any(child.name in after for after in self._after.values())
+
     def _next_wait(self, children: Iterable[Child]) -> float | None:
         """Seconds until something is to be asked or launched; None: only a signal can bring news."""
         now = time.monotonic()
@@ -166,17 +170,17 @@ class Supervisor:
     def _launch(self, child: Child) -> None:
         spec = child.spec
         if isinstance(spec, Program):
-            body = executing(spec.argv, spec.env, spec.preexec, spec.stop_signal)
-            stop_signal = spec.stop_signal
+            stop_signal, orphan_signal = spec.stop_signal, spec.orphan_signal or spec.stop_signal
+            body = executing(spec.argv, spec.env, spec.preexec, orphan_signal)
         else:
             self._load_imports()
-            body, stop_signal = spec.target, signal.SIGTERM
+            body, stop_signal, orphan_signal = spec.target, signal.SIGTERM, signal.SIGTERM
         terminal = isinstance(spec, Step) and spec.terminal
         forked = fork_child(
             spec.name,
             body,
-            enlist=lambda: self._guardian.enlist(stop_signal),
-            stop_signal=stop_signal,
+            enlist=lambda: self._guardian.enlist(stop_signal, self._is_needed(child)),
+            stop_signal=orphan_signal,
             log=None if terminal else self._log_of(child),
         )
         child.note_launch(forked, time.monotonic())
@@ -204,7 +208,9 @@ class Supervisor:
             if pid == 0:
                 return
             if pid == self._guardian.pid:
-                self._guardian.start((ward, _stop_signal(child)) for ward, child in by_pid.items() if ward)
+                self._guardian.start(
+                    (ward, _stop_signal(child), self._is_needed(child)) for ward, child in by_pid.items() if ward
+                )
             elif pid in by_pid:
                 self._guardian.release(pid)
                 with suppress(OSError):  # what it left behind in its process group goes with it

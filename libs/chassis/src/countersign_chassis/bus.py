@@ -40,8 +40,9 @@ class Bus:
         trust: TrustBundle,
         log: Any,
         name: str | None = None,
+        instance: str | None = None,
     ) -> None:
-        self.connection = NatsConnection(url, creds_file, name or key.service, log)
+        self.connection = NatsConnection(url, creds_file, name or key.service, log, instance)
         self._key = key
         self._trust = trust
         self._log = log

@@ -59,9 +59,13 @@ class _Batch:
 
 
 class NatsConnection:
-    """A connection that publishes with acknowledgement. ``name`` is the user's, and the inbox prefix's last part."""
+    """A connection that publishes with acknowledgement. ``name`` is the user's, and the inbox prefix's last part.
 
-    def __init__(self, url: str, creds_file: Path | None, name: str, log: Any) -> None:
+    ``instance`` is what nats-server lists it as, where several processes share the user.
+    """
+
+    def __init__(self, url: str, creds_file: Path | None, name: str, log: Any, instance: str | None = None) -> None:
+        self._listed_as = f"countersign-{instance or name}"
         self._url = url
         self._creds = creds_file
         self.name = name
@@ -88,7 +92,7 @@ class NatsConnection:
         try:
             await self.client.connect(
                 self._url,
-                name=f"countersign-{self.name}",
+                name=self._listed_as,
                 user_credentials=str(self._creds) if self._creds else None,
                 inbox_prefix=f"_INBOX.{self.name}",
                 allow_reconnect=True,

@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import nats.errors
@@ -21,6 +22,7 @@ from prometheus_client import Counter, Histogram
 
 from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.errors import CountersignError, Malformed, Refused
+from countersign_contracts.event import Event
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
 
@@ -39,6 +41,7 @@ _GONE_S = 0.5
 
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
+_APPLIED_BY = "bootstrap applies the topology at every start of `countersign up`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,9 @@ class EventConsumer:
     ``skip`` may pass over messages by their headers, before anything is verified: only for what nobody relies on.
     ``room`` says how many may be handled now, and waits while that is none: what has not arrived stays in the stream.
     ``verify`` off hands :class:`RawDelivery` to the handler; on, events are verified and parsed first, and what fails
-    that is dead-lettered at once: trying again would not mend it. ``bury_body`` off keeps bodies out of dead letters,
-    where they may hold what must not go on record.
+    that is dead-lettered at once: trying again would not mend it. ``opener`` does the verifying, where a service has
+    verified some of these events already; the default is :func:`open_event`. ``bury_body`` off keeps bodies
+    out of dead letters, where they may hold what must not go on record.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class EventConsumer:
         max_tries: int = 8,
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
+        opener: Callable[[Envelope], Event] | None = None,
         bury_body: bool = True,
         room: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
@@ -96,7 +101,7 @@ class EventConsumer:
         self._bury_body = bury_body
         self._connection = connection
         self._bus = bus
-        self._trust = trust
+        self._open_event = opener or partial(open_event, trust=trust)
         self.handler = handler
         self._metrics = metrics
         self._log = log.bind(consumer=spec.name)
@@ -173,12 +178,12 @@ class EventConsumer:
         if "error" in info:
             raise Refused(
                 f"consumer {self.spec.name} of stream {self.spec.stream} is missing"
-                f" ({info['error'].get('description')}); run `countersign bootstrap` to apply the topology"
+                f" ({info['error'].get('description')}); {_APPLIED_BY}"
             )
         config = info["config"]
         filters = set(config.get("filter_subjects") or [config.get("filter_subject", "")])
         if filters != set(self.spec.filters) or config.get("ack_policy") != "explicit":
-            raise Refused(f"consumer {self.spec.name} differs from the topology; run `countersign bootstrap` again")
+            raise Refused(f"consumer {self.spec.name} differs from the topology; {_APPLIED_BY}")
 
     # --- pulling ----------------------------------------------------------------------------------
 
@@ -340,7 +345,7 @@ class EventConsumer:
         if not self._verify:
             return RawDelivery(settler, msg)
         envelope = Envelope.read(msg.headers, msg.data)
-        return Delivery(settler, msg, envelope, open_event(envelope, self._trust))
+        return Delivery(settler, msg, envelope, self._open_event(envelope))
 
     async def _failed(self, delivery: RawDelivery, error: Exception) -> None:
         self._metrics.failed.labels(self.spec.name).inc()

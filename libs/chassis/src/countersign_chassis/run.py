@@ -19,16 +19,21 @@ _GC_THRESHOLD = 20_000
 
 
 def run(make: Callable[[], Service]) -> int:
-    """Build and run a service until SIGTERM or SIGINT; returns the process's exit code."""
+    """Build and run a service until SIGTERM or SIGINT; returns the process's exit code. Errors are a line on stderr."""
+    try:
+        return serve(make)
+    except CountersignError as error:
+        sys.stderr.write(f"countersign: {error.detail}\n")
+        return 1
+
+
+def serve(make: Callable[[], Service]) -> int:
+    """The same; raises the :class:`CountersignError` because of which it cannot start or go on."""
     # what was imported stays for good; without this a full collection would walk it again and again
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)
-    try:
-        return uvloop.run(_main(make))
-    except CountersignError as error:
-        sys.stderr.write(f"countersign: {error.detail}\n")
-        return 1
+    return uvloop.run(_main(make))
 
 
 async def _main(make: Callable[[], Service]) -> int:

@@ -18,7 +18,9 @@ from starlette.routing import Route
 
 from countersign_contracts.command import Command
 from countersign_contracts.dead_letter_commands import REDRIVES
+from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError, Unavailable
+from countersign_contracts.event import Event
 from countersign_contracts.model import Frozen
 from countersign_contracts.projection import Bucket
 from countersign_contracts.topology import consumer
@@ -50,12 +52,15 @@ class Service:
         self.name = name
         self.settings = settings
         self.failpoints = failpoints
+        instance = settings.instance or name
         self.log = logger(name, settings.log_level)
+        if instance != name:
+            self.log = self.log.bind(instance=instance)
         self.key = SigningKey.from_json(_read(settings.signing_key_file, "signing key"), signer)
         self.trust = TrustBundle.from_json(_read(settings.trust_file, "trust bundle"), verifier)
         self.metrics = Metrics()
-        self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=name)
-        self.bus = Bus(settings.nats_url, settings.nats_core_creds_file, self.key, self.trust, self.log, name)
+        self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance)
+        self.bus = Bus(settings.nats_url, settings.nats_core_creds_file, self.key, self.trust, self.log, name, instance)
         self._consumer_metrics = ConsumerMetrics.of(self.metrics)
         self._background_failures = self.metrics.counter(
             "countersign_background_failures", "Background loops that raised and were restarted", ["loop"]
@@ -70,6 +75,7 @@ class Service:
         self._on_start: list[Async] = []
         self._on_stop: list[Async] = []
         self._ready_checks: dict[str, Callable[[], str | None]] = {}
+        self._told: dict[str, Callable[[], str]] = {}
         self._started_at = time.monotonic()
         self._state = "not started"
         self.http = HttpServer(
@@ -84,7 +90,7 @@ class Service:
 
     def connection(self, name: str, creds_file: Path | None) -> NatsConnection:
         """A further NATS connection, as another user (for a service that stands in both accounts)."""
-        connection = NatsConnection(self.settings.nats_url, creds_file, name, self.log)
+        connection = NatsConnection(self.settings.nats_url, creds_file, name, self.log, self.settings.instance)
         self._connections.append(connection)
         return connection
 
@@ -98,6 +104,7 @@ class Service:
         max_tries: int = 8,
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
+        opener: Callable[[Envelope], Event] | None = None,
     ) -> EventConsumer:
         """Feed verified events of the topology's consumer ``name`` to ``handler``; the options are the consumer's."""
         return self._consume(
@@ -110,6 +117,7 @@ class Service:
             max_tries=max_tries,
             linger_s=linger_s,
             skip=skip,
+            opener=opener,
         )
 
     def consume_raw(
@@ -184,6 +192,10 @@ class Service:
         """A further condition for readiness: returns the reason it is not met, or None."""
         self._ready_checks[name] = check
 
+    def tells(self, name: str, what: Callable[[], str]) -> None:
+        """A further field of the health pages, for people: it does not change readiness."""
+        self._told[name] = what
+
     def health_routes(self) -> list[Route]:
         """The health and metrics pages, for a service that puts them into an application of its own."""
         return health_routes(self.about, self.unready, self.metrics)
@@ -200,6 +212,7 @@ class Service:
             "service": self.name,
             "version": _version(self.name),
             "uptime_s": round(time.monotonic() - self._started_at, 1),
+            **{name: what() for name, what in self._told.items()},
         }
 
     def unready(self) -> list[str]:
@@ -305,7 +318,7 @@ def _read(path: Path, what: str) -> str:
         return path.read_text()
     except OSError as error:
         raise CountersignError(
-            f"cannot read the {what} at {path}: {error.strerror}; `countersign bootstrap` writes it"
+            f"cannot read the {what} at {path}: {error.strerror}; `countersign up` has bootstrap write it"
         ) from None
 
 

@@ -26,4 +26,7 @@ class ServiceSettings(BaseSettings):
     health_host: str = Field(default="127.0.0.1", description="where /health and /metrics listen")
     health_port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    instance: str | None = Field(
+        default=None, description="this replica's name in logs, on NATS and in PostgreSQL; default: the service's"
+    )
     shutdown_grace_s: float = Field(default=5.0, gt=0, description="how long handlers may finish at stop")

@@ -88,6 +88,16 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("DEADLETTER", "audit-deadletter", "audit", ("deadletter.*.*",)),
 )
 
+#: Where an action's end is said. Each gateway replica hears all of it, whichever replica's consumer takes the message:
+#: the caller that waits for it may be connected here.
+FINAL_SUBJECTS: tuple[str, ...] = (
+    "actions.executed.*",
+    "actions.denied.*",
+    "actions.refused.*",
+    "actions.reconciled.*",
+    "actions.cancelled.*",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Access:
@@ -168,6 +178,8 @@ def core_access(service: str) -> Access:
                 f"$JS.API.CONSUMER.DELETE.{kv}.>",
                 f"$JS.FC.KV_{bucket.name}.>",
             ]
+    if service == "gateway":
+        subscribe += FINAL_SUBJECTS
     if service == "audit":
         # the incarnation of each stream (its creation time) is part of every entry; what the consumer did not bring
         # is read by its sequence, so that the ledger has every message in the stream's order

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 from contextlib import suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ from .transport import jittered, retry_after_s
 
 #: How long to wait before an unanswered message is sent again, doubling up to the last value.
 _REPEAT_S = (1.0, 2.0, 4.0)
+#: How long the requests of a call wait, one after the other, the last value for all further ones, and how much longer
+#: an answer may take: a gateway that dies costs a call that has just begun little, and one that has waited no more.
+_TURNS_S, _ANSWER_S = (1.0, 2.0, 5.0), 2.0
 
 
 class NatsTransport:
@@ -117,21 +121,26 @@ class NatsTransport:
         return f"nats-server did not take it ({refusal.get('description')})" if refusal else None
 
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
-        """Request and wait; an unanswered request is repeated with the same id, which is harmless.
-
-        So is one that was turned away for want of room, when the gateway says to come back.
-        """
-        return await self._request(body, wait_s, wait_s + 3)
+        """Request and wait, turn by turn; what was turned away for want of room is asked for again when it may be."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + wait_s
+        for turn_s in chain(_TURNS_S, repeat(_TURNS_S[-1])):
+            result = await self._request(body, min(turn_s, deadline - clock()), deadline - clock() + 3)
+            if result.state in FINAL_STATES or clock() >= deadline:
+                break
+        return result
 
     async def _request(self, body: dict[str, Any], wait_s: float, timeout_s: float) -> ActionResult:
-        deadline = asyncio.get_running_loop().time() + timeout_s
+        """Request, and again if nobody answers; a request is repeated with the same id, which is harmless."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
         while True:
-            left = deadline - asyncio.get_running_loop().time()
+            this_s = max(0.0, min(wait_s, deadline - clock() - _ANSWER_S))
             try:
-                return await self._ask("call", body | {"wait_s": max(0.0, min(wait_s, left - 2))}, max(left, 1))
+                return await self._ask("call", body | {"wait_s": this_s}, this_s + _ANSWER_S)
             except CountersignError as error:
                 again = jittered(max(0.25, retry_after_s(error)))
-                if error.status not in (429, 503) or asyncio.get_running_loop().time() + again + 0.25 > deadline:
+                if error.status not in (429, 503) or clock() + again + 0.25 > deadline:
                     raise
                 await asyncio.sleep(again)
 

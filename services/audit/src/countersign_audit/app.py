@@ -84,5 +84,6 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(checkpoints.run, "checkpoints")
     service.on_stop(writer.stop)
     service.ready_check("ledger", writer.why_not)
+    service.tells("ledger", writer.role)
     service.ready_check("checkpoints", checkpoints.why_not)
     return service

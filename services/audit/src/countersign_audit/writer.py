@@ -94,10 +94,14 @@ class Writer:
         await self._withdraw("stopped")
 
     def why_not(self) -> str | None:
-        """Why this replica does not write; None while it does."""
+        """Why this replica can do neither of its duties, to write or to stand by; None while it can."""
         if self._appender.trouble is not None:
             return f"the ledger cannot be written: {self._appender.trouble}"
-        return None if self.leading else self._state
+        return None if self.leading or self._state == STANDBY else self._state
+
+    def role(self) -> str:
+        """What it does for the ledger now, for people."""
+        return self._state
 
     async def _run(self) -> None:
         pause = _PAUSE_S

@@ -17,6 +17,7 @@ from .http.context import Parts
 from .ingress import Ingress
 from .open_actions import OpenActions
 from .outcomes import Outcomes
+from .overhearing import Overhearing
 from .recording import Recording
 from .sealing import Sealing
 from .settings import Settings
@@ -71,6 +72,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     )
     outcomes = Outcomes(settings, store, waiters, open_actions, ingress.announce, failpoints, ended)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
+    overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
     recording = Recording(settings, store, service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     letters = DeadLetters(
@@ -98,6 +100,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.serve(app, settings.http_host, settings.http_port)
 
     service.on_start(open_actions.recount)
+    service.on_start(overhearing.start)
     service.on_start(ingress.start)
     # what agents queue is not sealed yet: it may not go on among the dead letters, and so into the ledger
     service.consume_raw(
@@ -109,7 +112,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         bury_body=False,
         room=open_actions.room,
     )
-    service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2)
+    service.consume("gateway-finals", outcomes.finals, max_batch=256, concurrency=2, opener=overhearing.open)
     # progress may lag a little: most granted actions have ended by then and cost no second write
     service.consume(
         "gateway-progress",
@@ -122,6 +125,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(recording.run, "recording")
     service.background(open_actions.run, "open actions")
     service.background(changes.run, "changes")
+    service.background(overhearing.run, "overhearing")
     service.background(letters.run, "dead letters")
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)

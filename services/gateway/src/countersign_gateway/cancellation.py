@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from countersign_chassis import Bus
-from countersign_contracts.actions import FINAL_STATES, ActionCancelled, ActionRef, ActionResult, Reason
+from countersign_contracts.actions import FINAL_STATES, ActionCancelled, ActionRef, ActionResult
 from countersign_contracts.commands import CancelAction
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.model import now
 
-from .lifecycle import Change
+from .lifecycle import change_of
 from .store import Store
 from .waiters import Waiters
 
@@ -56,9 +56,9 @@ class Cancellation:
                 await self._store.forget_cancel(ref.request_id)
             raise
         at = now()
-        message = f"cancelled by {by}" + (f": {reason}" if reason else "")
-        change = Change(ref, "cancelled", None, None, (Reason(code="cancelled", message=message),))
-        await self._bus.publish(ActionCancelled(action=ref, by=by, reason=reason, cancelled_at=at))
+        event = ActionCancelled(action=ref, by=by, reason=reason, cancelled_at=at)
+        change = change_of(event)
+        await self._bus.publish(event)
         await self._store.apply([change], at, at + timedelta(seconds=10))
         result = change.to_result()
         self._waiters.tell(result)

@@ -182,7 +182,7 @@ class Ingress:
                 async with asyncio.timeout(wait_s):
                     return await outcome
             except TimeoutError:
-                row = await self._store.find(request_id)
+                row = await self._store.stop_waiting(request_id)
                 return row.result if row else result
 
     async def _get(self, agent_id: str, msg: Msg) -> ActionResult:
@@ -225,7 +225,8 @@ class Ingress:
         await self._connection.client.publish(subjects.agent(agent_id, "heartbeat"), body)
 
     async def drain(self) -> None:
-        """Let calls under way be answered, for a moment."""
+        """Calls still waiting are answered with what is known; their agents call again, or ask."""
+        self._waiters.let_go()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
 

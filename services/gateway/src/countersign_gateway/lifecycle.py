@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from countersign_contracts.actions import (
+    ActionCancelled,
     ActionDenied,
     ActionEvent,
     ActionExecuted,
@@ -98,4 +99,7 @@ def change_of(event: ActionEvent) -> Change:
         case ActionReconciled():
             reason = Reason(code="reconciled", message=f"{event.by} found that it {event.outcome}: {event.note}")
             return Change(ref, event.outcome, "allow", None, (reason,), event_id=event_id)
+        case ActionCancelled():
+            message = f"cancelled by {event.by}" + (f": {event.reason}" if event.reason else "")
+            return Change(ref, "cancelled", None, None, (Reason(code="cancelled", message=message),))
     raise TypeError(f"{type(event).__name__} changes no action")

@@ -1,4 +1,9 @@
-"""What the other services say became of actions: told to who waits, then written to the rows."""
+"""What the other services say became of actions: told to who waits here, written to the rows, told to agents.
+
+Of several gateways one takes each event from the durable consumer. The callers of the others hear it by themselves
+(``overhearing``), so that what is announced depends on the row alone: to agents that queued, or whose call stopped
+waiting.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,8 @@ from datetime import timedelta
 from prometheus_client import Counter
 
 from countersign_chassis import Delivery, Failpoints
-from countersign_contracts.actions import ActionResult
+from countersign_contracts.actions import ActionReconciled, ActionResult
+from countersign_contracts.event import Event
 from countersign_contracts.model import now
 
 from .lifecycle import Change, change_of
@@ -47,7 +53,8 @@ class Outcomes:
         results = [change.to_result() for change in changes]
         self._waiters.remember(results)
         try:
-            heard = {result.request_id for result in results if self._waiters.tell(result)}
+            for result in results:
+                self._waiters.tell(result)
             await self._failpoints.hit("gateway.before_outcome_commit")
             changed = await self._write(changes)
         finally:
@@ -56,13 +63,12 @@ class Outcomes:
         for result in results:
             if result.request_id in changed:
                 self._ended.labels(result.state).inc()
-        # a caller that heard the answer needs no second one; a replayed event changed nothing and is told to nobody
+        # a caller is told by the replica it called; a replayed event changed nothing and is told to nobody
         await self._announce(
             [
                 result
-                for result in results
-                if changed.get(result.request_id) == "nats"
-                or (changed.get(result.request_id) == "call" and result.request_id not in heard)
+                for delivery, result in zip(batch, results, strict=True)
+                if _announced(changed.get(result.request_id), delivery.event)
             ]
         )
 
@@ -84,3 +90,8 @@ class Outcomes:
         latest = {change.ref.request_id: change for change in changes}
         self._open.moved([latest[request_id] for request_id in changed])
         return changed
+
+
+def _announced(channel: str | None, event: Event) -> bool:
+    """Whether a change is told on the results subject. Nobody waits any more for what was reconciled."""
+    return channel == "nats" or (channel == "call" and isinstance(event, ActionReconciled))

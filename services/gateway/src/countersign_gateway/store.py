@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -165,6 +165,28 @@ class Store:
         """One action."""
         row = await self._db.pool.fetchrow(f"SELECT {_COLUMNS} FROM action WHERE request_id = $1", UUID(request_id))  # noqa: S608
         return None if row is None else _row(row)
+
+    async def stop_waiting(self, request_id: str) -> Row | None:
+        """A call's wait is over: from now on its agent is told on its results subject. Returns the row.
+
+        One statement decides, whichever replica writes the outcome: either the outcome's write sees that nobody waits,
+        or this one finds the action ended, and its row is the answer.
+        """
+        await self._db.pool.execute(
+            "UPDATE action SET channel = 'nats' WHERE request_id = $1 AND channel = 'call'"
+            " AND state IN ('accepted', 'held', 'granted', 'executing')",
+            UUID(request_id),
+        )
+        return await self.find(request_id)
+
+    async def ended(self, request_ids: Iterable[str]) -> list[Row]:
+        """Those of them that have ended."""
+        rows = await self._db.pool.fetch(
+            f"SELECT {_COLUMNS} FROM action WHERE request_id = ANY($1::uuid[])"  # noqa: S608
+            " AND state NOT IN ('accepted', 'held', 'granted', 'executing')",
+            [UUID(request_id) for request_id in request_ids],
+        )
+        return [_row(row) for row in rows]
 
     async def find_by_key(self, agent_id: str, key: str) -> Row | None:
         """The action that an agent's idempotency key made."""

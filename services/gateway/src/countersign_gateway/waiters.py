@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from countersign_contracts.errors import CountersignError
 
 #: Ended actions remembered, to pass over late news of them unread.
 _ENDED_KEPT = 20_000
+#: How long an outcome that another replica writes to its row is remembered, in seconds.
+_FRESH_S = 30.0
 
 
 class Waiters:
@@ -20,7 +23,7 @@ class Waiters:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._waiting: dict[str, set[asyncio.Future[ActionResult]]] = {}
-        self._fresh: dict[str, ActionResult] = {}
+        self._fresh: OrderedDict[str, tuple[float, ActionResult]] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
 
     @contextmanager
@@ -46,19 +49,37 @@ class Waiters:
                 if not futures:
                     del self._waiting[request_id]
 
-    def tell(self, result: ActionResult) -> bool:
-        """Hand an outcome to those who wait; false if nobody does."""
-        if result.state not in FINAL_STATES:
-            return False
-        futures = self._waiting.get(result.request_id, set())
-        for future in futures:
-            if not future.done():
-                future.set_result(result)
-        return bool(futures)
+    def awaits(self, request_id: str) -> bool:
+        """Whether anybody here waits for it."""
+        return request_id in self._waiting
+
+    def waited_for(self) -> list[str]:
+        """Everything that is waited for here."""
+        return list(self._waiting)
+
+    def tell(self, result: ActionResult) -> None:
+        """Hand an outcome to those who wait."""
+        if result.state in FINAL_STATES:
+            for future in self._waiting.get(result.request_id, ()):
+                if not future.done():
+                    future.set_result(result)
+
+    def let_go(self) -> None:
+        """End every wait, as if its time were up: the process stops."""
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(TimeoutError())
+                    future.exception()  # who does not come to await it leaves no warning
 
     def remember(self, results: list[ActionResult]) -> None:
-        """Outcomes on their way into the rows."""
-        self._fresh.update((result.request_id, result) for result in results)
+        """Outcomes on their way into the rows, by this process or by another."""
+        at = time.monotonic()
+        for result in results:
+            self._fresh[result.request_id] = (at, result)
+            self._fresh.move_to_end(result.request_id)
+        while self._fresh and next(iter(self._fresh.values()))[0] < at - _FRESH_S:
+            self._fresh.popitem(last=False)
 
     def forget(self, results: list[ActionResult]) -> None:
         """They are in the rows now."""
@@ -77,5 +98,8 @@ class Waiters:
         return request_id in self._ended
 
     def newer(self, result: ActionResult) -> ActionResult:
-        """What is known of the action, if that is newer than its row."""
-        return self._fresh.get(result.request_id, result)
+        """What is known of the action, if that is newer than its row: what has ended moves on only from `unknown`."""
+        _, fresh = self._fresh.get(result.request_id, (0.0, result))
+        if result.state in FINAL_STATES and (result.state != "unknown" or fresh.state not in ("succeeded", "failed")):
+            return result
+        return fresh

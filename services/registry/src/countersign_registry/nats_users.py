@@ -63,7 +63,7 @@ def read_secret(path: Path, what: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise CountersignError(
-            f"cannot read the {what} at {path}: {reason}; `countersign bootstrap` writes it"
+            f"cannot read the {what} at {path}: {reason}; `countersign up` has bootstrap write it"
         ) from None
 
 

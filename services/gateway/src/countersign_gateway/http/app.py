@@ -21,7 +21,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
         title="Countersign",
         version=version,
         description=DESCRIPTION,
-        docs_url="/docs",
+        docs_url=None,  # these pages load their scripts from elsewhere; /openapi.json is whole by itself
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
