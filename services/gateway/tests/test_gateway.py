@@ -193,3 +193,11 @@ async def test_the_event_carries_what_was_asked_and_the_gateways_signature(alone
     query = orjson.dumps({"last_by_subj": "actions.requested.worker-1"})
     reply = orjson.loads((await client.request("$JS.API.STREAM.MSG.GET.ACTIONS", query, timeout=2)).data)
     assert ActionRequested.spec.type.encode() in base64.b64decode(reply["message"]["hdrs"])
+
+
+async def test_callers_are_told_to_come_back_while_the_database_is_away(alone: Any) -> None:
+    """Found by faults: they were told `internal`, which may be for good."""
+    await alone.services["gateway"].db.close()
+    status, problem, headers = await alone.request("POST", ACTIONS, BODY, as_="worker-1")
+    assert (status, problem["type"]) == (503, "urn:countersign:problem:unavailable"), problem
+    assert headers["Retry-After"] == "1" and "database" in problem["detail"]
