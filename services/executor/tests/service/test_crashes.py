@@ -220,6 +220,18 @@ async def test_an_outcome_whose_writing_was_not_confirmed_is_not_taken_for_late(
     assert world.metric("countersign_results_late_total") == 0
 
 
+async def test_who_asks_once_more_is_told_again_how_it_ended(world: Any) -> None:
+    """Found by faults: the gateway died with the outcome in hand, and the action stood still until its redelivery."""
+    await world.executor()
+    await world.apply(world.tool())
+    grant = world.grant()
+    event = await world.execute(grant)
+    await world.repeat(grant)
+    await world.until(lambda: [id for id, _ in world.bodies].count(event.event_id()) == 2)
+    assert len({body for id, body in world.bodies if id == event.event_id()}) == 1
+    assert len(world.downstream.requests) == 1
+
+
 async def test_a_stopping_executor_ends_what_it_began(world: Any) -> None:
     began = asyncio.Event()
 
