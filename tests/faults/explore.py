@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep the data folder and the logs")
     options = parser.parse_args()
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # agents lose their connections: that is the point
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=140)
     again = f"SOAK={options.soak:.0f}" if options.soak else f"SECONDS={options.seconds:.0f}"
     console.print(f"seed {options.seed}; the same again: make faults {again} SEED={options.seed}")
     folder = Path(tempfile.mkdtemp(prefix="countersign-faults-"))
@@ -140,9 +140,9 @@ def show(console: Console, document: dict[str, Any]) -> None:
     """The same for people."""
     if rows := document.get("recovery"):
         table = Table(box=None, header_style="bold")
-        table.add_column("fault")
-        for column in ("times", "next action: min", "median", "max", "goal s", "all ready: min", "median", "max"):
-            table.add_column(column, justify="right")
+        table.add_column("fault", no_wrap=True)
+        for column in ("times", "action: min", "median", "max", "goal s", "ready: min", "median", "max"):
+            table.add_column(column, justify="right", no_wrap=True)
         for name, row in rows.items():
             action, ready = (_three(row.get(what)) for what in ("until_action_s", "until_ready_s"))
             table.add_row(name, str(row["times"]), *action, str(row["goal_s"] or ""), *ready)

@@ -9,12 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .faults import FAULTS, Fault, NotReached
+from .faults import FAULTS, Fault, NotReached, at_once, can_be_at_once
 from .session import RECOVERY_S, Outcome, Recovery, Session, session
 
 #: Between two deaths of one process: the supervisor waits ever longer for what dies again and again, and starts anew
 #: with what was well for ten seconds. That is not what is measured.
 REST_S = 12.0
+
+#: How often a second fault falls into the first, where it can.
+TWO_AT_ONCE = 0.25
 
 
 async def explore(folder: Path, *, seed: int, seconds: float, say: Callable[[str], None]) -> Outcome:
@@ -25,11 +28,16 @@ async def explore(folder: Path, *, seed: int, seconds: float, say: Callable[[str
         until, hurt = time.monotonic() + seconds, dict[str, float]()
         while time.monotonic() < until:
             rested = [f for f in FAULTS if not f.victim or time.monotonic() - hurt.get(f.victim, -REST_S) >= REST_S]
-            fault = dice.choices(rested, [each.weight for each in rested])[0]
+            fault, other = dice.choices(rested, [each.weight for each in rested], k=2)
             await asyncio.sleep(dice.random())
+            hurts = [fault.victim]
+            if dice.random() < TWO_AT_ONCE and can_be_at_once(fault, other):
+                here.tell(f"at once: {fault.name}, {other.name}")
+                hurts.append(other.victim)
+                fault = at_once(fault, other)
             if not await _suffer(here, fault):
                 break
-            hurt[fault.victim] = time.monotonic()
+            hurt |= {victim: time.monotonic() for victim in hurts}
     return outcome
 
 

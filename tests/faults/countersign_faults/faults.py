@@ -44,7 +44,7 @@ FAILPOINTS = (
     "registry.after_publish_before_mark",
 )
 
-Kind = Literal["kill", "pause", "wipe", "cut", "die", "freeze", "disk", "downstream"]
+Kind = Literal["kill", "pause", "wipe", "cut", "die", "freeze", "disk", "downstream", "two"]
 
 
 class NotReached(Exception):
@@ -149,6 +149,10 @@ async def _wipe(scene: Scene) -> None:
     await asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
 
 
+async def _crash(scene: Scene) -> None:
+    await scene.system.crash()
+
+
 async def _cut_database(scene: Scene) -> None:
     await scene.system.as_superuser(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -196,6 +200,7 @@ FAULTS: tuple[Fault, ...] = (
     *(pause(name) for name in (*SERVICES, "nats", "postgres")),
     *(die(point) for point in FAILPOINTS),
     *(freeze(point) for point in FAILPOINTS),
+    Fault("kill", "everything", _crash, "everything", weight=1.0),
     Fault("wipe", "nats", _wipe, "nats", weight=2.0),
     Fault("cut", "postgres", _cut_database, weight=1.0),
     Fault("cut", "nats", _cut_bus, weight=1.0),
@@ -205,6 +210,22 @@ FAULTS: tuple[Fault, ...] = (
     downstream_is("cuts"),
     downstream_is("breaks"),
 )
+
+
+def at_once(first: Fault, second: Fault) -> Fault:
+    """Both, side by side: the kill that falls into a pause, the wipe that finds a service dead."""
+
+    async def inject(scene: Scene) -> None:
+        await asyncio.gather(first.inject(scene), second.inject(scene))
+
+    return Fault("two", "at once", inject, first.victim or second.victim)
+
+
+def can_be_at_once(first: Fault, second: Fault) -> bool:
+    """Whether they do not get into each other's way: other processes, and no waiting for traffic to come by."""
+    whole = {"everything"}
+    named = {each.victim or each.what for each in (first, second)}
+    return len(named) == 2 and not named & whole and not {first.kind, second.kind} & {"die", "freeze"}
 
 
 def by_name(names: list[str]) -> list[Fault]:

@@ -41,6 +41,7 @@ class System:
         self._settings = {f"COUNTERSIGN_{name.upper()}": value for name, value in (settings or {}).items()}
         self._data = DataDir(folder)
         self._process: subprocess.Popen[bytes] | None = None
+        self._command: list[str] = []
         self._http: aiohttp.ClientSession | None = None
         self._admin = ""
         self.url = ""
@@ -52,11 +53,11 @@ class System:
             ports = free_ports(3)
         self.url, self.nats_url = f"http://127.0.0.1:{ports[0]}", f"nats://127.0.0.1:{ports[1]}"
         self.failpoints.mkdir(parents=True)
-        command = [sys.executable, "-m", "countersign_faults.up", "--data-dir", str(self.folder)]
-        command += ["--port", str(ports[0]), "--nats-port", str(ports[1]), "--health-port", str(ports[2])]
-        command += ["--failpoints", str(self.failpoints)]
+        self._command = [sys.executable, "-m", "countersign_faults.up", "--data-dir", str(self.folder)]
+        self._command += ["--port", str(ports[0]), "--nats-port", str(ports[1]), "--health-port", str(ports[2])]
+        self._command += ["--failpoints", str(self.failpoints)]
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        self._launch(command)
+        self._launch()
         try:
             await self.until_ready(START_S)
         except BaseException:
@@ -76,10 +77,18 @@ class System:
                 self._process.kill()
                 await asyncio.to_thread(self._process.wait)
 
-    def _launch(self, command: list[str]) -> None:
+    async def crash(self) -> None:
+        """End everything at once, as a loss of power does, and start it again on what is on the disk."""
+        assert self._process is not None
+        self._process.kill()  # its guardian kills the rest
+        await asyncio.to_thread(self._process.wait)
+        self._data.run.unlink(missing_ok=True)
+        self._launch()
+
+    def _launch(self) -> None:
         given = {"PYTHONPATH": str(Path(__file__).parents[1])} | self._settings
         with (self.folder.parent / "up.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | given)
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, env=os.environ | given)
 
     # --- processes ------------------------------------------------------------------------------------
 
@@ -92,7 +101,7 @@ class System:
         """One of them that runs: waited for, if it has just died (10 s at most)."""
         async with asyncio.timeout(10):
             while True:
-                pid = self.pids().get(name)
+                pid = self.pids().get(name) if self._data.run.exists() else None
                 if pid is not None and process_exists(pid):
                     return pid
                 await asyncio.sleep(0.01)

@@ -5,6 +5,7 @@ import os
 import signal
 from typing import Any
 
+import asyncpg
 import pytest
 
 from countersign_chassis import Failpoints
@@ -179,8 +180,9 @@ async def test_a_grant_that_fails_for_ever_is_dead_lettered(world: Any, monkeypa
     assert world.metric("countersign_grants_given_back_total", reason="failed") == 1
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError("away"), asyncpg.InternalClientError("it is ending")])
 async def test_an_outcome_is_written_though_the_database_is_away_for_a_while(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    world: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     finish = Executions.finish
     away: list[int] = []
@@ -188,7 +190,7 @@ async def test_an_outcome_is_written_though_the_database_is_away_for_a_while(
     async def away_at_first(self: Executions, ends: Any) -> Any:
         if len(away) < 3:
             away.append(1)
-            raise ConnectionResetError("away")
+            raise error
         return await finish(self, ends)
 
     monkeypatch.setattr(Executions, "finish", away_at_first)
