@@ -197,7 +197,11 @@ async def test_the_event_carries_what_was_asked_and_the_gateways_signature(alone
 
 async def test_callers_are_told_to_come_back_while_the_database_is_away(alone: Any) -> None:
     """Found by faults: they were told `internal`, which may be for good."""
+    client = await alone.stack.client("worker-1", alone.creds["worker-1"])
     await alone.services["gateway"].db.close()
+    call = orjson.dumps({"request_id": new_id(), "wait_s": 0, **BODY})
+    answered = await client.request(subjects.agent("worker-1", "call"), call, timeout=5)
+    assert orjson.loads(answered.data)["problem"]["type"] == "urn:countersign:problem:unavailable"
     status, problem, headers = await alone.request("POST", ACTIONS, BODY, as_="worker-1")
     assert (status, problem["type"]) == (503, "urn:countersign:problem:unavailable"), problem
     assert headers["Retry-After"] == "1" and "database" in problem["detail"]

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from countersign_chassis import RawDelivery
 from countersign_chassis.connection import NatsConnection
+from countersign_chassis.outages import OUTAGES
 from countersign_contracts import subjects
 from countersign_contracts.actions import FINAL_STATES, ActionResult
 from countersign_contracts.envelope import seal
@@ -29,7 +30,7 @@ from .acceptance import Acceptance
 from .cancellation import Cancellation
 from .settings import Settings
 from .store import Accepted, Store
-from .submission import BusSubmission, check_identity, invalid, problem_for_bus, read_submission
+from .submission import BusSubmission, check_identity, database_away, invalid, problem_for_bus, read_submission
 from .waiters import Waiters
 
 
@@ -148,6 +149,10 @@ class Ingress:
             self._refused.labels(error.code).inc()
             request_id = _request_id_in(msg.data) or "none"
             body = orjson.dumps(problem_for_bus(error, None))
+        except OUTAGES as error:
+            self._log.warning("request failed for an outage", subject=msg.subject, error=repr(error))
+            request_id = _request_id_in(msg.data) or "none"
+            body = orjson.dumps(problem_for_bus(database_away(), None))
         except Exception:
             self._log.exception("request failed", subject=msg.subject)
             request_id = _request_id_in(msg.data) or "none"

@@ -11,7 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from countersign_chassis.outages import OUTAGES
-from countersign_contracts.errors import CountersignError, Unavailable
+from countersign_contracts.errors import CountersignError
+
+from ..submission import database_away
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -84,7 +86,7 @@ def install(app: FastAPI, log: Any) -> None:
 
     async def _outage(request: Request, error: Exception) -> Response:
         log.warning("request failed for an outage", path=request.url.path, error=repr(error))
-        return answer(Unavailable("the gateway cannot reach its database; try again"))
+        return answer(database_away())
 
     for outage in OUTAGES:
         if not issubclass(outage, CountersignError):
