@@ -21,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 SEED = 7
 SECONDS = 8.0
 
+#: Half a minute on a machine of its own; services start and recover slowly beside others.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def explored(tmp_path_factory: pytest.TempPathFactory) -> Outcome:

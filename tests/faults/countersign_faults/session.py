@@ -24,10 +24,10 @@ from .validators import judge, unrecorded_ends
 SETTINGS = {"redrive_after_s": "2", "redrive_max_s": "5"}
 
 #: Until the first action after a fault must have succeeded, and everything must be ready again.
-RECOVERY_S = 60.0
+RECOVERY_S = 120.0
 
 #: Until everything accepted must have ended, once all faults are healed.
-END_S = 90.0
+END_S = 180.0
 
 
 @dataclass

@@ -24,7 +24,7 @@ from countersign_cli.embedded.leftover import process_exists
 from countersign_cli.embedded.postgres import EmbeddedPostgres
 from countersign_cli.local import BACK
 
-START_S = 60.0
+START_S = 180.0
 
 
 class NotAnswered(Exception):
@@ -157,8 +157,8 @@ class System:
         return response.status, answer
 
     async def ok(self, method: str, path: str, body: Any = None) -> Any:
-        """The body of a request that is tried until it is answered (a minute at most), and must succeed."""
-        deadline = time.monotonic() + 60
+        """The body of a request that is tried until it is answered (two minutes at most), and must succeed."""
+        deadline = time.monotonic() + 120
         while True:
             try:
                 status, answer = await self.ask(method, path, body)
