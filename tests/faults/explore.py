@@ -48,7 +48,7 @@ def main() -> None:
     again = f"SOAK={options.soak:.0f}" if options.soak else f"SECONDS={options.seconds:.0f}"
     console.print(f"seed {options.seed}; the same again: make faults {again} SEED={options.seed}")
     folder = Path(tempfile.mkdtemp(prefix="countersign-faults-"))
-    memory = None
+    memory, outcome = None, None
     given: dict[str, Any] = {"seed": options.seed, "seconds": options.soak or options.seconds, "say": console.print}
     try:
         if options.soak:
@@ -58,8 +58,8 @@ def main() -> None:
         else:
             outcome = asyncio.run(explore(folder / "system", **given))
     finally:
-        if options.keep:
-            console.print(f"kept: {folder}")
+        if options.keep or outcome is None or outcome.findings:
+            console.print(f"kept, with its logs: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
     document = figures(outcome) | (memory_figures(memory) if memory else {})

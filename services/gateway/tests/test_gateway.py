@@ -205,3 +205,15 @@ async def test_callers_are_told_to_come_back_while_the_database_is_away(alone: A
     status, problem, headers = await alone.request("POST", ACTIONS, BODY, as_="worker-1")
     assert (status, problem["type"]) == (503, "urn:countersign:problem:unavailable"), problem
     assert headers["Retry-After"] == "1" and "database" in problem["detail"]
+
+
+async def test_who_waits_while_the_gateway_stops_is_told_what_is_known(alone: Any) -> None:
+    """Found by faults: their requests were cut after three seconds, and answered with a bare 500."""
+    headers = {"Prefer": "wait=30"}
+    waiting = asyncio.create_task(alone.request("POST", ACTIONS, BODY, as_="worker-1", headers=headers))
+    async with asyncio.timeout(20):
+        while not (await alone.ok("GET", "/api/v1/actions"))["items"]:
+            await asyncio.sleep(0.02)
+    await alone.services["gateway"].stop()
+    status, answer, _ = await waiting
+    assert (status, answer["state"]) == (202, "accepted")

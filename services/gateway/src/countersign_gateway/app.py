@@ -78,4 +78,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(changes.run, "changes")
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
+    service.on_stop(waiters.release)
     return service

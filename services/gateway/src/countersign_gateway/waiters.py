@@ -20,14 +20,20 @@ class Waiters:
         self._waiting: dict[str, set[asyncio.Future[ActionResult]]] = {}
         self._fresh: dict[str, ActionResult] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._released = False
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @contextmanager
     def waiting(self, request_id: str) -> Iterator[asyncio.Future[ActionResult]]:
-        """A future for the outcome; enter before the action is accepted, so that nothing is missed."""
+        """A future for the outcome; enter before the action is accepted, so that nothing is missed.
+
+        It raises :class:`TimeoutError` when the process stops: the wait ends, and what is known is the answer.
+        """
         future: asyncio.Future[ActionResult] = asyncio.get_running_loop().create_future()
+        if self._released:
+            _end(future)
         self._waiting.setdefault(request_id, set()).add(future)
         try:
             yield future
@@ -37,6 +43,13 @@ class Waiters:
                 futures.discard(future)
                 if not futures:
                     del self._waiting[request_id]
+
+    async def release(self) -> None:
+        """Nobody waits any more, now or later: the process stops."""
+        self._released = True
+        for futures in self._waiting.values():
+            for future in futures:
+                _end(future)
 
     def tell(self, result: ActionResult) -> bool:
         """Hand an outcome to those who wait; false if nobody does."""
@@ -71,3 +84,9 @@ class Waiters:
     def newer(self, result: ActionResult) -> ActionResult:
         """What is known of the action, if that is newer than its row."""
         return self._fresh.get(result.request_id, result)
+
+
+def _end(future: asyncio.Future[ActionResult]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError("the gateway stops"))
+        future.exception()  # whoever never awaits it loses nothing
