@@ -111,7 +111,10 @@ def _spread(history: History, *, repeatable: bool) -> dict[str, int]:
 
 def _recovery(outcome: Outcome, fault: str) -> dict[str, Any]:
     these = [recovery for recovery in outcome.recoveries if recovery.fault == fault]
-    found: dict[str, Any] = {"times": len(these), "goal_s": GOALS.get(fault, GOALS.get(these[0].kind))}
+    found: dict[str, Any] = {
+        "times": len(these),
+        "goal_s": GOALS.get(fault, GOALS.get(these[0].kind)) if fault != "kill everything" else None,
+    }
     for what in ("until_action_s", "until_ready_s"):
         if known := [value for recovery in these if (value := getattr(recovery, what)) is not None]:
             found[what] = {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,11 @@ class System:
     async def crash(self) -> None:
         """End everything at once, as a loss of power does, and start it again on what is on the disk."""
         assert self._process is not None
-        self._process.kill()  # its guardian kills the rest
+        self._process.send_signal(signal.SIGSTOP)  # it must not start again what dies first
+        for pid in self.pids().values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.kill()
         await asyncio.to_thread(self._process.wait)
         self._data.run.unlink(missing_ok=True)
         self._launch()
