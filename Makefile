@@ -6,7 +6,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproj
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format docs bench lock clean
+.PHONY: help setup demo up test check format docs bench faults lock clean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,10 @@ docs: $(READY) ## Write the generated documents anew
 
 bench: $(READY) ## Measure speed and memory beside the plain-NATS floor
 	$(BIN)/python benchmarks/run.py
+
+faults: $(READY) ## Faults under traffic (SECONDS=300 SEED=...), or memory under traffic alone (SOAK=300)
+	$(BIN)/python tests/faults/explore.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(SOAK),--soak $(SOAK))
 
 lock: $(READY) ## Bring requirements.lock to what the members ask for (UPGRADE=1: newest versions)
 	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)

@@ -11,6 +11,7 @@ import pytest
 
 from countersign_chassis import Database
 from countersign_chassis.database import MigrationError
+from countersign_chassis.outages import OUTAGES
 
 
 @pytest.fixture
@@ -75,3 +76,18 @@ async def test_a_service_enters_no_other_schema(stack: Any) -> None:
     with pytest.raises(Exception, match="permission denied"):
         await database.pool.execute("CREATE TABLE public.mine (id int)")
     await database.close()
+
+
+async def test_a_connection_that_the_server_is_ending_is_an_outage_and_no_bug_of_ours(stack: Any) -> None:
+    """Found by faults: asyncpg, told so while the connection is idle, calls its next use an error of its own."""
+    database = await opened(stack)
+    fields = b"SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    connection: Any = await database.pool.acquire()
+    try:
+        connection._con._protocol.data_received(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+        with pytest.raises(OUTAGES):
+            await connection.fetchval("SELECT 1")
+    finally:
+        connection.terminate()
+        await database.pool.release(connection)
+        await database.close()

@@ -169,3 +169,27 @@ async def test_an_unknown_approval_is_not_found(stack: Any) -> None:
         with pytest.raises(CountersignError) as missing:
             await gateway.ask(GetApproval(approval_id=name))
         assert missing.value.code == "not_found"
+
+
+async def test_who_asks_once_more_is_told_again_how_it_ended(stack: Any) -> None:
+    """Found by faults: policy died with the resolution in hand, and the action stood still until its redelivery."""
+    await stack.service("approvals")
+    policy, gateway = await stack.bus("policy"), await stack.bus("gateway")
+    event = held(n=1)
+    await policy.publish(event)
+    await found(gateway, event.approval_id, "pending")
+    await gateway.ask(vote(event))
+    assert await published(stack, event.approval_id) == ["requested", "voted", "resolved"]
+    first = await last_resolved(stack, event.approval_id)
+    await policy.publish_sealed([(event.nats_subject(), "ACTIONS", policy.seal(event))], attempt="1")
+    async with asyncio.timeout(10):
+        while (again := await last_resolved(stack, event.approval_id))["seq"] == first["seq"]:
+            await asyncio.sleep(0.02)
+    assert again["data"] == first["data"]
+
+
+async def last_resolved(stack: Any, approval_id: str) -> Any:
+    """The last message that tells how the approval ended."""
+    client = await stack.client("bootstrap-core")
+    query = orjson.dumps({"last_by_subj": f"approvals.resolved.{approval_id}"})
+    return orjson.loads((await client.request("$JS.API.STREAM.MSG.GET.APPROVALS", query, timeout=2)).data)["message"]

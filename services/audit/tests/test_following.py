@@ -160,6 +160,30 @@ async def test_what_a_stream_does_not_have_any_more_is_left_out(open_server: Cli
     assert followed.last == 6
 
 
+async def test_what_was_stored_just_before_a_stream_was_made_anew_is_not_of_the_new_one(open_server: Client) -> None:
+    """Found by faults: within one second of the wipe it was recorded in the new stream's place, and no export held."""
+    admin = open_server
+    stream = orjson.dumps({"name": "TRIAL", "subjects": ["trial.*"], "storage": "memory"})
+    await admin.request("$JS.API.STREAM.CREATE.TRIAL", stream)
+    followed = Followed(Consumer("TRIAL", "trial", "audit", ("trial.*",)), SimpleNamespace(client=admin), logging)
+
+    async def nothing_recorded(_: str, __: int) -> int:
+        return 0
+
+    await followed.begin(nothing_recorded)
+    await admin.request("trial.1", b"of the first")
+    epoch, before = followed.epoch, time_ns()
+    await admin.request("$JS.API.STREAM.DELETE.TRIAL", b"")
+    while time_ns() // 10**9 == before // 10**9:  # so that the second stream is another one by its second too
+        await asyncio.sleep(0.01)
+    stored = time_ns()
+    await admin.request("$JS.API.STREAM.CREATE.TRIAL", stream)
+    followed.doubt()
+    late: Any = SimpleNamespace(stream="TRIAL", epoch=0, stream_seq=92, time=stored, tries=1)
+    assert await followed.completed([late]) == [late]
+    assert (late.epoch, followed.last) == (epoch, 0)
+
+
 def test_headers_read_from_a_stream_are_those_that_were_sent(make: Any, keys: Any) -> None:
     headers = seal_event(make.granted(), time=now(), key=keys.keys["policy"]).headers() | {"x": "a: b", "empty": ""}
     block = "NATS/1.0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in headers.items()) + "\r\n"

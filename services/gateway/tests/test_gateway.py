@@ -221,3 +221,27 @@ async def test_a_request_that_version_0_1_0_remembers_is_known_again(alone: Any)
     other = BODY | {"args": {"thing_id": 2}}
     status, _, _ = await alone.request("POST", ACTIONS, other, as_="worker-1", headers=headers)
     assert status == 409
+
+
+async def test_callers_are_told_to_come_back_while_the_database_is_away(alone: Any) -> None:
+    """Found by faults: they were told `internal`, which may be for good."""
+    client = await alone.stack.client("worker-1", alone.creds["worker-1"])
+    await alone.services["gateway"].db.close()
+    call = orjson.dumps({"request_id": new_id(), "wait_s": 0, **BODY})
+    answered = await client.request(subjects.agent("worker-1", "call"), call, timeout=5)
+    assert orjson.loads(answered.data)["problem"]["type"] == "urn:countersign:problem:unavailable"
+    status, problem, headers = await alone.request("POST", ACTIONS, BODY, as_="worker-1")
+    assert (status, problem["type"]) == (503, "urn:countersign:problem:unavailable"), problem
+    assert headers["Retry-After"] == "1" and "database" in problem["detail"]
+
+
+async def test_who_waits_while_the_gateway_stops_is_told_what_is_known(alone: Any) -> None:
+    """Found by faults: their requests were cut after three seconds, and answered with a bare 500."""
+    headers = {"Prefer": "wait=30"}
+    waiting = asyncio.create_task(alone.request("POST", ACTIONS, BODY, as_="worker-1", headers=headers))
+    async with asyncio.timeout(20):
+        while not (await alone.ok("GET", "/api/v1/actions"))["items"]:
+            await asyncio.sleep(0.02)
+    await alone.services["gateway"].stop()
+    status, answer, _ = await waiting
+    assert (status, answer["state"]) == (202, "accepted")

@@ -52,8 +52,8 @@ class Bus:
         """Sign and publish one event; returns once the stream has it. Publishing the same event again is harmless."""
         await self.publish_all([(event, traceparent)])
 
-    async def publish_all(self, events: Sequence[tuple[Event, str | None]]) -> None:
-        """Several events at once."""
+    async def publish_all(self, events: Sequence[tuple[Event, str | None]], *, attempt: str = "") -> None:
+        """Several events at once, each with its trace; ``attempt`` as for :meth:`publish_sealed`."""
         at = now()
         await self.publish_sealed(
             [
@@ -63,7 +63,8 @@ class Bus:
                     seal_event(event, time=at, key=self._key, traceparent=trace),
                 )
                 for event, trace in events
-            ]
+            ],
+            attempt=attempt,
         )
 
     def seal(self, event: Event, traceparent: str | None = None) -> Envelope:

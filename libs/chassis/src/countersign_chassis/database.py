@@ -87,7 +87,13 @@ class Database:
                 try:
                     async with asyncio.timeout(2):
                         await connection.reset()
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                except (
+                    OSError,
+                    TimeoutError,
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                    asyncpg.InternalClientError,
+                ):
                     with suppress(asyncpg.InterfaceError):  # it ended by itself
                         connection.terminate()
 

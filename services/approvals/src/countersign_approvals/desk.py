@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -79,6 +79,15 @@ class Desk:
         await self._failpoints.hit("approvals.after_commit_before_publish")
         approvals = await self._store.many([d.event.approval_id for d in held])
         await self._bus.publish_all([event for approval in approvals for event in _events(approval)])
+        await self._say_again(approvals, {d.event.approval_id: d.stream_seq for d in held if d.tries == 1})
+
+    async def _say_again(self, approvals: Sequence[Approval], asked: Mapping[str, int]) -> None:
+        """Who asks once more has not heard how it ended: the stream's deduplication must let the answer through."""
+        for approval in approvals:
+            if approval.approval_id in asked and (resolved := _resolved(approval)):
+                await self._bus.publish_all(
+                    [(resolved, approval.traceparent)], attempt=str(asked[approval.approval_id])
+                )
 
     # --- people -----------------------------------------------------------------------------------
 
@@ -211,14 +220,17 @@ def _events(approval: Approval) -> Iterable[tuple[Event, str | None]]:
     )
     for vote in approval.votes:
         yield ApprovalVoted(approval_id=name, action=ref, vote=vote), trace
-    if approval.state != "pending" and approval.resolved_at is not None:
-        yield (
-            ApprovalResolved(
-                approval_id=name,
-                action=ref,
-                state=approval.state,
-                votes=approval.votes,
-                resolved_at=approval.resolved_at,
-            ),
-            trace,
-        )
+    if resolved := _resolved(approval):
+        yield resolved, trace
+
+
+def _resolved(approval: Approval) -> ApprovalResolved | None:
+    if approval.state == "pending" or approval.resolved_at is None:
+        return None
+    return ApprovalResolved(
+        approval_id=approval.approval_id,
+        action=approval.held.action.ref(),
+        state=approval.state,
+        votes=approval.votes,
+        resolved_at=approval.resolved_at,
+    )

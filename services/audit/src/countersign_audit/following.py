@@ -67,6 +67,7 @@ class Followed:
         self._log = log
         self._doubtful = False
         self._epoch_before = 0
+        self._created = 0
         self.epoch = 0
         self.last = 0
 
@@ -75,7 +76,8 @@ class Followed:
 
         Raises :class:`Unavailable`.
         """
-        self.epoch = await self._incarnation()
+        self._created = await self._incarnation()
+        self.epoch = self._created // _NANOSECONDS
         self.last = await recorded(self.spec.stream, self.epoch)
         self._doubtful = False
 
@@ -91,7 +93,7 @@ class Followed:
         await self._make_sure()
         whole: list[Message] = []
         for message in messages:
-            if message.time < self.epoch * _NANOSECONDS:
+            if message.time < self._created:
                 # it arrived before the server went away, and is older than the stream that came back
                 message.epoch = self._epoch_before
                 whole.append(message)
@@ -116,14 +118,17 @@ class Followed:
 
     async def _make_sure(self) -> None:
         if self._doubtful:
-            epoch = await self._incarnation()
-            if epoch != self.epoch:
-                self._epoch_before, self.epoch, self.last = self.epoch, epoch, 0
+            created = await self._incarnation()
+            if created != self._created:
+                self._epoch_before, self.epoch, self.last = self.epoch, created // _NANOSECONDS, 0
+                self._created = created
             self._doubtful = False
 
     async def _incarnation(self) -> int:
+        """The stream's creation, in nanoseconds: a message of the second in which it was wiped may be older."""
         info = await self._ask(f"$JS.API.STREAM.INFO.{self.spec.stream}", b"")
-        return int(datetime.fromisoformat(info["created"][:19] + "+00:00").timestamp())
+        seconds, fraction = info["created"][:19], info["created"][19:].strip(".Z")
+        return int(datetime.fromisoformat(seconds + "+00:00").timestamp()) * _NANOSECONDS + int(fraction.ljust(9, "0"))
 
     async def _between(self, first: int, last: int) -> list[Message]:
         """The stream's messages from ``first`` to ``last``; those that it does not have any more are left out."""

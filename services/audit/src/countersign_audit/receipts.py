@@ -103,7 +103,13 @@ class Receipts:
     async def _look_up(self, asked: _Asked) -> None:
         try:
             found, head = await self._store.on_record(asked.missing)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+            TimeoutError,
+        ) as error:
             raise Unavailable(f"the ledger cannot be read: {str(error) or type(error).__name__}") from None
         self._head = max(self._head, head)
         for event_id in found:

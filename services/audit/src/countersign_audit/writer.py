@@ -33,6 +33,7 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _EXPECTED = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection of which the server has said, unasked, that it is ending it
     nats.errors.Error,
     CountersignError,
     ConnectionLost,

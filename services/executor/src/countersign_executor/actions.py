@@ -232,7 +232,7 @@ class Actions:
             event: ActionExecuted | ActionRefused
             match decided:
                 case Republish(row):
-                    return Say(stored_events(row))
+                    return Say(stored_events(row), again=True)
                 case Later():
                     return NotNow("held elsewhere", 1.0)
                 case AnotherAction():

@@ -17,6 +17,7 @@ AWAY: tuple[type[Exception], ...] = (
     Unavailable,
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a connection of which the server has said, unasked, that it is ending it
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,

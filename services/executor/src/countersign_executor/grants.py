@@ -124,10 +124,12 @@ class Grants:
 
     async def _settle(self, run: Run, settlement: Settlement) -> None:
         match settlement:
-            case Say(events):
+            case Say(events, again):
                 await self._failpoints.hit("executor.after_record_before_publish")
+                # asked again on purpose, so the stream's deduplication must let the answer through
+                asked = next((str(each.stream_seq) for each in run.deliveries if again and each.tries == 1), "")
                 for event, body in events:
-                    await self._publish(event, body, run.work.traceparent)
+                    await self._publish(event, body, run.work.traceparent, asked)
                 await self._failpoints.hit("executor.after_publish_before_ack")
                 while run.deliveries:
                     await run.deliveries.pop().ack()
@@ -136,7 +138,7 @@ class Grants:
             case Bury(reason):
                 await self._bury(run, reason)
 
-    async def _publish(self, event: Event, body: bytes, traceparent: str | None) -> None:
+    async def _publish(self, event: Event, body: bytes, traceparent: str | None, attempt: str) -> None:
         envelope: Envelope = seal(
             body,
             id=event.event_id(),
@@ -146,7 +148,7 @@ class Grants:
             key=self._key,
             traceparent=traceparent,
         )
-        await self._bus.publish_sealed([(event.nats_subject(), event.spec.stream, envelope)])
+        await self._bus.publish_sealed([(event.nats_subject(), event.spec.stream, envelope)], attempt=attempt)
 
     async def _give_back(self, run: Run, reason: str, delay_s: float | None = None) -> None:
         self._measures.given_back.labels(reason).inc()

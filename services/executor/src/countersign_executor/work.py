@@ -34,9 +34,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """It ended: publish these events with these bodies, then acknowledge."""
+    """It ended: publish these events with these bodies, then acknowledge.
+
+    ``again``: it had ended before; whoever asks once more has not heard of it.
+    """
 
     events: list[tuple[Event, bytes]]
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

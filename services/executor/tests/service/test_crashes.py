@@ -5,6 +5,7 @@ import os
 import signal
 from typing import Any
 
+import asyncpg
 import pytest
 
 from countersign_chassis import Failpoints
@@ -179,8 +180,9 @@ async def test_a_grant_that_fails_for_ever_is_dead_lettered(world: Any, monkeypa
     assert world.metric("countersign_grants_given_back_total", reason="failed") == 1
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError("away"), asyncpg.InternalClientError("it is ending")])
 async def test_an_outcome_is_written_though_the_database_is_away_for_a_while(
-    world: Any, monkeypatch: pytest.MonkeyPatch
+    world: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     finish = Executions.finish
     away: list[int] = []
@@ -188,7 +190,7 @@ async def test_an_outcome_is_written_though_the_database_is_away_for_a_while(
     async def away_at_first(self: Executions, ends: Any) -> Any:
         if len(away) < 3:
             away.append(1)
-            raise ConnectionResetError("away")
+            raise error
         return await finish(self, ends)
 
     monkeypatch.setattr(Executions, "finish", away_at_first)
@@ -218,6 +220,18 @@ async def test_an_outcome_whose_writing_was_not_confirmed_is_not_taken_for_late(
     event = await world.execute(world.grant())
     assert isinstance(event, ActionExecuted) and event.execution.outcome == "succeeded"
     assert world.metric("countersign_results_late_total") == 0
+
+
+async def test_who_asks_once_more_is_told_again_how_it_ended(world: Any) -> None:
+    """Found by faults: the gateway died with the outcome in hand, and the action stood still until its redelivery."""
+    await world.executor()
+    await world.apply(world.tool())
+    grant = world.grant()
+    event = await world.execute(grant)
+    await world.repeat(grant)
+    await world.until(lambda: [id for id, _ in world.bodies].count(event.event_id()) == 2)
+    assert len({body for id, body in world.bodies if id == event.event_id()}) == 1
+    assert len(world.downstream.requests) == 1
 
 
 async def test_a_stopping_executor_ends_what_it_began(world: Any) -> None:

@@ -129,4 +129,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(letters.run, "dead letters")
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
+    service.on_stop(waiters.release)
     return service

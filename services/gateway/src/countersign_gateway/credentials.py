@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from countersign_chassis import Mirror
-from countersign_contracts.errors import CountersignError, Refused
+from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.fleet import AgentRecord, Credential, PersonRecord
 
 #: role -> what it may do. An agent has no role: it may only act for itself and read its own actions.
@@ -53,6 +53,7 @@ class Credentials:
         agents.subscribe(self._agent)
         people.subscribe(self._person)
         self._mirror = agents
+        self._people_mirror = people
 
     def _agent(self, _: str, record: AgentRecord) -> None:
         for old in self._hashes.pop(record.agent_id, set()):
@@ -72,7 +73,10 @@ class Credentials:
             self._tokens[key] = record.token_sha256
 
     def identify(self, authorization: str | None, at: datetime) -> Identity:
-        """The holder of the ``Authorization: Bearer`` token; raises `unauthenticated` saying what to do."""
+        """The holder of the ``Authorization: Bearer`` token; raises `unauthenticated` saying what to do.
+
+        Raises :class:`Unavailable` for a token that is not known while the gateway is starting.
+        """
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise CountersignError(
@@ -91,7 +95,16 @@ class Credentials:
                     code="unauthenticated",
                 )
             return AgentIdentity(agent_id, credential.credential_id)
+        if not self._read():
+            raise Unavailable("the gateway has not read the credentials yet; try again")
         raise CountersignError("the credential is not known, or was revoked", code="unauthenticated")
+
+    def _read(self) -> bool:
+        """Whether a token that is not found is unknown: until then it may be one that was not read yet.
+
+        There is always an administrator; a bucket without people was wiped, and the registry is filling it again.
+        """
+        return self._mirror.loaded and self._people_mirror.loaded and bool(self._people_mirror.values())
 
     def knows_agent(self, agent_id: str) -> bool:
         """Whether the registry has such an agent."""

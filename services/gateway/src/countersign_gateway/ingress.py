@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from countersign_chassis import RawDelivery
 from countersign_chassis.connection import NatsConnection
+from countersign_chassis.outages import OUTAGES
 from countersign_contracts import subjects
 from countersign_contracts.actions import FINAL_STATES, ActionResult
 from countersign_contracts.envelope import seal
@@ -30,7 +31,15 @@ from .cancellation import Cancellation
 from .open_actions import OpenActions
 from .settings import Settings
 from .store import Accepted, Store
-from .submission import BusSubmission, Words, check_identity, invalid, problem_for_bus, read_submission
+from .submission import (
+    BusSubmission,
+    Words,
+    check_identity,
+    database_away,
+    invalid,
+    problem_for_bus,
+    read_submission,
+)
 from .waiters import Waiters
 
 #: When a queued action of an agent that has as many open as it may is looked at again.
@@ -160,6 +169,10 @@ class Ingress:
             self._refused.labels(error.code).inc()
             request_id = _request_id_in(msg.data) or "none"
             body = orjson.dumps(problem_for_bus(error, None))
+        except OUTAGES as error:
+            self._log.warning("request failed for an outage", subject=msg.subject, error=repr(error))
+            request_id = _request_id_in(msg.data) or "none"
+            body = orjson.dumps(problem_for_bus(database_away(), None))
         except Exception:
             self._log.exception("request failed", subject=msg.subject)
             request_id = _request_id_in(msg.data) or "none"
@@ -226,7 +239,6 @@ class Ingress:
 
     async def drain(self) -> None:
         """Calls still waiting are answered with what is known; their agents call again, or ask."""
-        self._waiters.let_go()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
 

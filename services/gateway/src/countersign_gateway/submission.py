@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from countersign_contracts.actions import Action
 from countersign_contracts.canonical import action_digest
-from countersign_contracts.errors import CountersignError, Malformed, Refused
+from countersign_contracts.errors import CountersignError, Malformed, Refused, Unavailable
 from countersign_contracts.ids import AgentId, Env, PrincipalId, RequestId, SessionId, ToolName
 from countersign_contracts.model import Frozen, explain, loads
 from countersign_contracts.sealed import KEY as SEALED
@@ -163,6 +163,11 @@ def wait_seconds(prefer: str | None, *, default: float, longest: float) -> float
                 raise Malformed(f"header Prefer: wait takes seconds, not {value.strip()!r}")
             return min(seconds, longest)
     return None
+
+
+def database_away() -> Unavailable:
+    """What a caller is told at either door when what the gateway stands on is away: come back."""
+    return Unavailable("the gateway cannot reach its database; try again")
 
 
 def problem_for_bus(error: CountersignError, request_id: str | None) -> Mapping[str, Any]:

@@ -25,12 +25,14 @@ class Waiters:
         self._waiting: dict[str, set[asyncio.Future[ActionResult]]] = {}
         self._fresh: OrderedDict[str, tuple[float, ActionResult]] = OrderedDict()
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._released = False
 
     @contextmanager
     def waiting(self, request_id: str) -> Iterator[asyncio.Future[ActionResult]]:
         """A future for the outcome; enter before the action is accepted, so that nothing is missed.
 
-        Raises `at_capacity` if callers of this process wait for as many as they may.
+        It raises :class:`TimeoutError` when the process stops: the wait ends, and what is known is the answer. Raises
+        `at_capacity` if callers of this process wait for as many as they may.
         """
         if len(self._waiting) >= self._limit and request_id not in self._waiting:
             raise CountersignError(
@@ -39,6 +41,8 @@ class Waiters:
                 retry_after_s=1,
             )
         future: asyncio.Future[ActionResult] = asyncio.get_running_loop().create_future()
+        if self._released:
+            _end(future)
         self._waiting.setdefault(request_id, set()).add(future)
         try:
             yield future
@@ -48,6 +52,13 @@ class Waiters:
                 futures.discard(future)
                 if not futures:
                     del self._waiting[request_id]
+
+    async def release(self) -> None:
+        """Nobody waits any more, now or later: the process stops."""
+        self._released = True
+        for futures in self._waiting.values():
+            for future in futures:
+                _end(future)
 
     def awaits(self, request_id: str) -> bool:
         """Whether anybody here waits for it."""
@@ -63,14 +74,6 @@ class Waiters:
             for future in self._waiting.get(result.request_id, ()):
                 if not future.done():
                     future.set_result(result)
-
-    def let_go(self) -> None:
-        """End every wait, as if its time were up: the process stops."""
-        for futures in self._waiting.values():
-            for future in futures:
-                if not future.done():
-                    future.set_exception(TimeoutError())
-                    future.exception()  # who does not come to await it leaves no warning
 
     def remember(self, results: list[ActionResult]) -> None:
         """Outcomes on their way into the rows, by this process or by another."""
@@ -103,3 +106,9 @@ class Waiters:
         if result.state in FINAL_STATES and (result.state != "unknown" or fresh.state not in ("succeeded", "failed")):
             return result
         return fresh
+
+
+def _end(future: asyncio.Future[ActionResult]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError("the gateway stops"))
+        future.exception()  # whoever never awaits it loses nothing

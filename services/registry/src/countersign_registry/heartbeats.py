@@ -63,7 +63,13 @@ class Heartbeats:
         """Write the rest, if the database is still there: a lost last-seen time keeps nothing from stopping."""
         try:
             await self.flush()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, CountersignError) as error:
+        except (
+            OSError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            CountersignError,
+        ) as error:
             self._log.warning("last-seen times not written", error=str(error) or type(error).__name__)
 
     async def flush(self) -> None:

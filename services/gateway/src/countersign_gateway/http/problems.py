@@ -8,8 +8,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
+from countersign_chassis.outages import OUTAGES
 from countersign_contracts.errors import CountersignError
+
+from ..submission import database_away
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -81,6 +85,18 @@ def install(app: FastAPI, log: Any) -> None:
         else:
             detail = str(error.detail)
         return answer(CountersignError(detail, code=code))
+
+    async def _outage(request: Request, error: Exception) -> Response:
+        log.warning("request failed for an outage", path=request.url.path, error=repr(error))
+        return answer(database_away())
+
+    for outage in OUTAGES:
+        if not issubclass(outage, CountersignError):
+            app.add_exception_handler(outage, _outage)
+
+    @app.exception_handler(ClientDisconnect)
+    async def _gone(_: Request, error: ClientDisconnect) -> Response:
+        return answer(CountersignError("the caller went away before its request was whole", code="malformed"))
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
