@@ -36,11 +36,12 @@ class NotAnswered(Exception):
 class System:
     """``async with`` it: started, and stopped with all it runs. Its log lies beside its folder."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, *, replicas: str = "") -> None:
         self.folder = folder
         self.layout = Layout(folder)
         self.failpoints = folder.parent / "failpoints"
         self._settings = {f"COUNTERSIGN_{name.upper()}": value for name, value in (settings or {}).items()}
+        self._replicas = replicas
         self._data = DataDir(folder)
         self._process: subprocess.Popen[bytes] | None = None
         self._command: list[str] = []
@@ -57,7 +58,7 @@ class System:
         self.failpoints.mkdir(parents=True)
         self._command = [sys.executable, "-m", "countersign_faults.up", "--data-dir", str(self.folder)]
         self._command += ["--port", str(ports[0]), "--nats-port", str(ports[1]), "--health-port", str(ports[2])]
-        self._command += ["--failpoints", str(self.failpoints)]
+        self._command += ["--failpoints", str(self.failpoints), "--replicas", self._replicas]
         self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         self._launch()
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from countersign_chassis import Failpoints
 from countersign_cli.commands.system import narrate
 from countersign_cli.local import LocalOptions, LocalSystem
+from countersign_cli.replicas import read_replicas
 
 
 class AskedByFile(Failpoints):
@@ -38,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--failpoints", type=Path, required=True, help="folder of the files")
+    parser.add_argument("--replicas", default="", help="as `countersign up` takes them")
     for port in ("--port", "--nats-port", "--health-port"):
         parser.add_argument(port, type=int, required=True)
     given = parser.parse_args()
@@ -47,6 +49,7 @@ def main() -> None:
         nats_port=given.nats_port,
         health_port=given.health_port,
         log_level="warning",
+        replicas=read_replicas(given.replicas),
     )
     raise SystemExit(LocalSystem(options, AskedByFile(given.failpoints)).run(narrate))
 

@@ -69,9 +69,9 @@ async def test_a_real_approval_cannot_be_turned_into_one_of_another_action(scene
     calls = list(scene.world.downstream.calls)
     bodies = [json.loads(wanted.to_bytes()), *(v for _, v in alterations(json.loads(wanted.to_bytes())))]
     borrowed = [
-        Forgery("borrowed", wanted.nats_subject(), replace(envelope, **renamed).headers(), json.dumps(body).encode())
+        Forgery("borrowed", wanted.nats_subject(), each.headers(), json.dumps(body).encode())
         for body in bodies
-        for renamed in ({}, {"id": wanted.event_id(), "subject": wanted.about()})
+        for each in (envelope, replace(envelope, id=wanted.event_id(), subject=wanted.about()))
     ]
     taken = await scene.bench.publish("approvals", borrowed)
     await scene.bench.settled()

@@ -25,7 +25,7 @@ from countersign_contracts.commands import (
     Tools,
 )
 from countersign_contracts.control import DeclaredChange, Stop, StopScope
-from countersign_contracts.errors import Refused
+from countersign_contracts.errors import Refused, Unavailable
 from countersign_contracts.ids import AgentId, Digest, RequestId, SessionId
 from countersign_contracts.model import Frozen, Time
 
@@ -122,7 +122,10 @@ async def stops(_: Reader, parts: PartsOf, lifted: bool = False) -> Any:
 @router.post("/stops", response_model=Stop, status_code=201, tags=["stops"])
 async def set_stop(body: StopBody, person: Annotated[PersonIdentity, Depends(Needs("stop"))], parts: PartsOf) -> Any:
     """Once this is answered, no execution in the scope starts."""
-    stop: Stop = await parts.bus.ask(SetStop(scope=body.scope, reason=body.reason, by=person.name))
+    try:
+        stop: Stop = await parts.bus.ask(SetStop(scope=body.scope, reason=body.reason, by=person.name))
+    except Unavailable as error:
+        raise Unavailable(f"{error.detail}. The stop is not confirmed: order it again until it is") from None
     return stop
 
 
