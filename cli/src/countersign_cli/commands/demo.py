@@ -49,6 +49,7 @@ def demo(
                     files=files,
                     ticketing_url=f"http://127.0.0.1:{ticketing}",
                     ungoverned_url=f"http://127.0.0.1:{ungoverned}",
+                    checkpoints=system.layout.checkpoints,
                 )
             )
         return 0

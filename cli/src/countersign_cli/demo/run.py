@@ -1,4 +1,4 @@
-"""Sets the stage and plays the acts against a running local system."""
+"""Sets the stage and plays the acts against a running system."""
 
 from __future__ import annotations
 
@@ -20,11 +20,25 @@ from . import acts
 from .stage import AGENT, APPROVER, ONCALL, Narrator, Stage, governance
 
 
-async def play(*, url: str, nats_url: str, layout: Layout, files: Path, ticketing_url: str, ungoverned_url: str) -> int:
-    """Play all five acts; returns the number of ledger entries verified at the end."""
+async def play(
+    *,
+    url: str,
+    nats_url: str,
+    layout: Layout,
+    files: Path,
+    ticketing_url: str,
+    ungoverned_url: str,
+    checkpoints: Path | None,
+    called_at: str | None = None,
+) -> int:
+    """Play all five acts; returns the number of ledger entries verified at the end.
+
+    ``called_at`` is where the executor reaches the ticketing API, if that is not ``ticketing_url``. Without
+    ``checkpoints`` the export is verified by itself.
+    """
     admin = Client(url, layout.admin_token.read_text().strip())
     applied = await asyncio.to_thread(
-        admin.post, "/api/v1/apply", {"documents": governance(files, ticketing_url), "dry_run": False}
+        admin.post, "/api/v1/apply", {"documents": governance(files, called_at or ticketing_url), "dry_run": False}
     )
     if applied["errors"]:
         raise CountersignError(f"the example's files are not valid: {applied['errors']}")
@@ -44,14 +58,14 @@ async def play(*, url: str, nats_url: str, layout: Layout, files: Path, ticketin
             ungoverned_url=ungoverned_url,
             folder=layout.root,
             trust=layout.trust,
-            checkpoints=layout.checkpoints,
+            checkpoints=checkpoints,
         )
         await acts.without(stage)
         request_id = await acts.approval(stage)
         await acts.guardrails(stage)
         await acts.stop(stage)
         await acts.trail(stage, request_id)
-    report = await asyncio.to_thread(verify_file, layout.root / "ledger-export.jsonl", layout.trust, layout.checkpoints)
+    report = await asyncio.to_thread(verify_file, layout.root / "ledger-export.jsonl", layout.trust, checkpoints)
     console.print(f"ledger verified: {report.entries} entries")
     return report.entries
 

@@ -62,7 +62,7 @@ class Stage:
     ungoverned_url: str
     folder: Path
     trust: Path
-    checkpoints: Path
+    checkpoints: Path | None
 
     async def held(self, request_id: str) -> dict[str, Any]:
         """The approval of a held action, once it is asked for."""

@@ -1,0 +1,100 @@
+"""A deployment in containers or on several hosts: each service has a folder with what is its own, and nothing else.
+
+The folder is laid out like the data folder of ``countersign up``, so that the same settings are made from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import nats.errors
+
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.event import SERVICES
+
+from .bootstrap import Layout, Material, apply_topology, prepare_database, service_settings
+from .bootstrap.database import DATABASE, role_of
+from .embedded.datadir import write_secret
+
+PGPASS = "pgpass"
+SUPERUSER_PASSWORD = "postgres.password"  # noqa: S105  # the name of a file
+
+
+def hand_out(material: Material, to: Path) -> None:
+    """Write each service's part of the material into ``to/<service>``, the superuser's password into ``to/postgres``.
+
+    What is there is written anew; what a service made itself stays.
+    """
+    root = material.layout.root
+    for service in SERVICES:
+        folder = to / service
+        settings = service_settings(service, material.layout, nats_url="", postgres_dsn="")
+        for source in (value for value in settings.values() if isinstance(value, Path)):
+            target = folder / source.relative_to(root)
+            (target if source.is_dir() else target.parent).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if source.is_file():
+                write_secret(target, source.read_bytes())
+        write_secret(folder / PGPASS, f"*:*:*:{role_of(service)}:{material.postgres_passwords[service]}\n")
+    (to / "postgres").mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_secret(to / "postgres" / SUPERUSER_PASSWORD, material.postgres_passwords["postgres"] + "\n")
+
+
+def settings_in(folder: Path, service: str, *, nats_url: str, postgres: str) -> dict[str, Any]:
+    """Keyword arguments for the service's ``Settings``, from its folder; ``postgres`` is ``host:port``."""
+    dsn = f"postgresql://{role_of(service)}@{postgres}/{DATABASE}?passfile={folder / PGPASS}"
+    settings = service_settings(service, Layout(folder), nats_url=nats_url, postgres_dsn=dsn)
+    if not Path(settings["signing_key_file"]).is_file():
+        raise CountersignError(
+            f"{folder} holds no key of the {service} service; `countersign bootstrap keys` writes one folder for each"
+            " service, and --folder names the service's own"
+        )
+    return settings
+
+
+def serve(service: str, settings: dict[str, Any]) -> int:
+    """Run one service until a signal; what ``settings`` does not say is read from the environment."""
+    from countersign_chassis.run import run
+
+    settings_class = importlib.import_module(f"countersign_{service}.settings").Settings
+    build = importlib.import_module(f"countersign_{service}.app").build
+    return run(lambda: build(settings_class(**settings)))
+
+
+async def prepare_servers(layout: Layout, *, nats_url: str, postgres: str, within_s: float) -> None:
+    """Make roles, schemas, streams, consumers and buckets, once the servers answer; raises after ``within_s``."""
+    if not layout.postgres_passwords.is_file():
+        raise CountersignError(f"{layout.root} holds no keys; `countersign bootstrap keys` makes them")
+    passwords: dict[str, str] = json.loads(layout.postgres_passwords.read_text())
+    superuser = f"postgresql://postgres:{passwords['postgres']}@{postgres}"
+    await _once_it_answers(
+        f"PostgreSQL at {postgres}",
+        lambda: prepare_database(f"{superuser}/postgres", f"{superuser}/{DATABASE}", passwords),
+        (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError),
+        within_s,
+    )
+    await _once_it_answers(
+        f"nats-server at {nats_url}",
+        lambda: apply_topology(nats_url, layout),
+        (OSError, nats.errors.NoServersError, nats.errors.TimeoutError),
+        within_s,
+    )
+
+
+async def _once_it_answers(
+    what: str, attempt: Callable[[], Awaitable[None]], away: tuple[type[Exception], ...], within_s: float
+) -> None:
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            return await attempt()
+        except away as error:
+            if time.monotonic() >= deadline:
+                raise CountersignError(f"{what} did not answer within {within_s:.0f} s: {error}") from None
+            await asyncio.sleep(0.5)
