@@ -390,6 +390,8 @@ def test_declared_files(files: list[tuple[str, str]]) -> None:
 
 
 class _Nobody:
+    loaded = True
+
     def subscribe(self, *_: Any) -> None:
         """Holds no record."""
 

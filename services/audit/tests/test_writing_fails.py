@@ -146,4 +146,4 @@ async def test_events_stay_in_order_while_a_commit_takes_long(stack: Stack, make
 
 def audit_store(service: Any) -> Any:
     """The store of a running audit service, as the handler of its consumers holds it."""
-    return service._consumers[0]._handler.func.__self__._store
+    return service._consumers[0].handler.func.__self__._store
