@@ -21,7 +21,7 @@ up: $(READY) ## Run Countersign on this machine; Ctrl-C stops it
 	@$(BIN)/countersign up
 
 test: check ## Run everything CI runs
-	$(BIN)/python -m pytest -n 3 --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-compose: $(READY) ## The containers on a real engine; skipped where there is none
 	@$(BIN)/python tests/compose/run.py

@@ -392,6 +392,9 @@ def test_declared_files(files: list[tuple[str, str]]) -> None:
 class _Nobody:
     loaded = True
 
+    def values(self) -> list[str]:
+        return ["somebody"]
+
     def subscribe(self, *_: Any) -> None:
         """Holds no record."""
 

@@ -14,6 +14,19 @@ from countersign_cli.embedded.postgres import EmbeddedPostgres
 from .stack import SUPERUSER_PASSWORD, Stack
 from .world import World
 
+#: Where few tests take long: they begin first, so that no worker is left with one while the others have ended.
+LONGEST = ("tests/faults", "tests/e2e", "tests/docs", "cli/tests/embedded")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the long ones first; within a file nothing changes."""
+
+    def rank(item: pytest.Item) -> int:
+        folder = item.path.relative_to(config.rootpath).as_posix()
+        return next((place for place, long in enumerate(LONGEST) if folder.startswith(long)), len(LONGEST))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:

@@ -40,6 +40,7 @@ class Stack:
         self.postgres = postgres
         self.nats = EmbeddedNats(self.layout.nats_config, self.layout.nats)
         self._exit = AsyncExitStack()
+        self._services: list[Service] = []
         self._passwords: dict[str, str] = {}
 
     async def start(self) -> None:
@@ -65,7 +66,8 @@ class Stack:
         await apply_topology(self.nats_url, self.layout)
 
     async def stop(self) -> None:
-        """Services and connections first, then the server."""
+        """Services, all at once, and connections first; then the server."""
+        await asyncio.gather(*(service.stop() for service in self._services))
         await self._exit.aclose()
         await asyncio.to_thread(self.nats.stop)
 
@@ -116,7 +118,7 @@ class Stack:
     async def service(self, name: str, failpoints: Failpoints | None = None, **overrides: Any) -> Service:
         """Build and start a service in this process; stopped with the stack."""
         service = self.build(name, failpoints, **overrides)
-        self._exit.push_async_callback(service.stop)
+        self._services.append(service)
         async with asyncio.timeout(20):
             await service.start()
         return service
