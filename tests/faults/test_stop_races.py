@@ -18,7 +18,7 @@ from countersign_faults.system import NotAnswered, System
 
 async def test_nothing_starts_after_an_order_s_acknowledgement(tmp_path: Path) -> None:
     async with CountingDownstream() as downstream, System(tmp_path / "system") as system:
-        races = Races(system, downstream, seed=1, at_once=3, kill_every_s=1.5)
+        races = Races(system, downstream, seed=1, at_once=3, kill_every_s=0.4)
         ran = await races.run(12)
         assert breaches(ran) == []
         assert races.kills > 0
