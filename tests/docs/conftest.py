@@ -18,10 +18,8 @@ lines.
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -30,6 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from countersign_harness.ports import free_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,29 +213,10 @@ def _environment() -> dict[str, str]:
     return mine | {"PATH": path, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that follow one another and are free now.
-
-    Some are used only much later, so they lie below those that systems give to outgoing connections.
-    """
-    while True:
-        base = random.randrange(20_000, 32_000)
-        sockets = [socket.socket() for _ in range(count)]
-        try:
-            for offset, each in enumerate(sockets):
-                each.bind(("127.0.0.1", base + offset))
-            return [base + offset for offset in range(count)]
-        except OSError:
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-
-
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """A reader who begins in an empty folder; whatever was started is ended with the module."""
-    gateway, nats, health, *_, shop, letters, tickets = free_ports(10)
+    gateway, nats, health, *_, shop, letters, tickets = range(first := free_run(10), first + 10)
     instead = {
         "countersign up": f"countersign up --port {gateway} --nats-port {nats} --health-port {health}",
         "8001": str(gateway),

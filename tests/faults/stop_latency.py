@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "harness"))
 
 from countersign_faults.downstream import CountingDownstream
 from countersign_faults.stop_races import Race, Races, breaches

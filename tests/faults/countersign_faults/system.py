@@ -20,11 +20,11 @@ import asyncpg
 from countersign_chassis.natsauth import KeyPair, Permissions, creds_file, user_jwt
 from countersign_cli.bootstrap import Layout
 from countersign_cli.bootstrap.database import DATABASE
-from countersign_cli.commands.demo import free_ports
 from countersign_cli.embedded.datadir import DataDir
 from countersign_cli.embedded.leftover import process_exists
 from countersign_cli.embedded.postgres import EmbeddedPostgres
 from countersign_cli.local import BACK
+from countersign_harness.ports import free_run
 
 START_S = 180.0
 
@@ -51,9 +51,8 @@ class System:
         self.nats_url = ""
 
     async def __aenter__(self) -> System:
-        ports = free_ports(3)
-        while any(ports[2] <= port < ports[2] + len(BACK) for port in ports[:2]):
-            ports = free_ports(3)
+        first = free_run(2 + 2 * len(BACK))  # gateway, nats-server, and the others' health, twice at most
+        ports = (first, first + 1, first + 2)
         self.url, self.nats_url = f"http://127.0.0.1:{ports[0]}", f"nats://127.0.0.1:{ports[1]}"
         self.failpoints.mkdir(parents=True)
         self._command = [sys.executable, "-m", "countersign_faults.up", "--data-dir", str(self.folder)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from typing import Any
 
 from countersign_cli.client import Client
 from countersign_contracts.errors import CountersignError
+
+from .ports import free_run
 
 COMMAND = [sys.executable, "-m", "countersign_cli"]
 
@@ -77,16 +78,3 @@ class Up:
     def _run(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = json.loads((self.folder / "run.json").read_text())
         return found
-
-
-def free_run(count: int) -> int:
-    """The first of ``count`` neighbouring free ports."""
-    for first in range(20_000 + os.getpid() % 20_000, 60_000, 7):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as each:
-                    each.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-    raise AssertionError("no free ports")
