@@ -64,8 +64,9 @@ class NatsTransport:
         """The client reconnects by itself; what failed shows as a missing answer."""
 
     async def close(self) -> None:
-        """Disconnect."""
-        await self._client.close()
+        """Disconnect; what cannot be sent any more is not waited for."""
+        with suppress(OSError, TimeoutError, nats.errors.Error):
+            await self._client.close()
 
     async def _result(self, msg: Msg) -> None:
         queue = self._heard.get(msg.subject.rsplit(".", 1)[-1])
