@@ -19,7 +19,7 @@ from typing import Any
 
 from countersign_cli.bootstrap import Layout
 from countersign_cli.client import Client
-from countersign_cli.commands.audit import verify_file
+from countersign_cli.commands.audit import export_lines, verify_file
 from countersign_cli.commands.demo import example_files, free_ports
 from countersign_cli.demo.run import play
 from countersign_cli.demo.stage import AGENT
@@ -149,7 +149,7 @@ def check(compose: Compose, layout: Layout) -> None:
     with step("the ledger against the checkpoints"):
         layout.checkpoints.write_text(compose.read("audit", "checkpoints.jsonl"))
         export = layout.root / "export.jsonl"
-        export.write_text("\n".join(exported(admin)) + "\n")
+        export.write_text("\n".join(export_lines(admin)) + "\n")
         report = verify_file(export, layout.trust, layout.checkpoints)
         require(report.ok, f"the ledger verifies: {report}")
 
@@ -203,16 +203,6 @@ def ask(admin: Client) -> dict[str, Any]:
     body = {"tool": "list_tickets", "args": {"status": "open"}, "env": "prod", "session_id": f"s-{time.time_ns()}"}
     answer: dict[str, Any] = Client(admin.url, token).post("/api/v1/actions", body, headers={"Prefer": "wait=15"})
     return answer
-
-
-def exported(admin: Client) -> list[str]:
-    """The whole ledger's lines."""
-    page = admin.get("/api/v1/audit/export", {"first_seq": 1})
-    lines, last = list(page["lines"]), page["last_seq"]
-    while page.get("next") is not None:
-        page = admin.get("/api/v1/audit/export", {"first_seq": 1, "next": page["next"], "last_seq": last})
-        lines += page["lines"]
-    return lines
 
 
 def no_engine() -> str:

@@ -6,7 +6,6 @@ The folder is laid out like the data folder of ``countersign up``, so that the s
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -19,7 +18,7 @@ import nats.errors
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
 
-from .bootstrap import Layout, Material, apply_topology, prepare_database, service_settings
+from .bootstrap import Layout, Material, apply_topology, build_service, prepare_database, service_settings
 from .bootstrap.database import DATABASE, role_of
 from .embedded.datadir import write_secret
 
@@ -62,9 +61,7 @@ def serve(service: str, settings: dict[str, Any]) -> int:
     """Run one service until a signal; what ``settings`` does not say is read from the environment."""
     from countersign_chassis.run import run
 
-    settings_class = importlib.import_module(f"countersign_{service}.settings").Settings
-    build = importlib.import_module(f"countersign_{service}.app").build
-    return run(lambda: build(settings_class(**settings)))
+    return run(lambda: build_service(service, settings))
 
 
 async def prepare_servers(layout: Layout, *, nats_url: str, postgres: str, within_s: float) -> None:

@@ -25,7 +25,15 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
 from countersign_contracts.model import explain
 
-from .bootstrap import Layout, Material, apply_topology, prepare_database, prepare_material, service_settings
+from .bootstrap import (
+    Layout,
+    Material,
+    apply_topology,
+    build_service,
+    prepare_database,
+    prepare_material,
+    service_settings,
+)
 from .bootstrap.database import DATABASE, role_of
 from .embedded.datadir import DataDir, RunRecord, check_port
 from .embedded.errors import EmbeddedError, MayPass
@@ -241,11 +249,8 @@ def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failp
     def run_service() -> int:
         from countersign_chassis.run import serve
 
-        settings_class = importlib.import_module(f"countersign_{service}.settings").Settings
-        build = importlib.import_module(f"countersign_{service}.app").build
-        given = () if failpoints is None else (failpoints,)
         try:
-            return serve(lambda: build(settings_class(**settings), *given))
+            return serve(lambda: build_service(service, settings, failpoints))
         except ValidationError as error:
             raise EmbeddedError(f"{name} cannot start with these settings: {explain(error)}") from None
         except CountersignError as error:

@@ -21,10 +21,11 @@ from typing import Any
 from countersign_contracts.errors import CountersignError
 from countersign_sdk import Agent
 
-from .declarations import AGENTS, documents
+from .declarations import AGENTS
 from .downstream import CountingDownstream
 from .history import Call, Recorded, entries_of
 from .system import NotAnswered, System
+from .traffic import Traffic
 
 #: How long into a race the order comes, at most; seconds.
 _DELAY_S = 0.3
@@ -84,18 +85,10 @@ class Races:
         return sorted(races, key=lambda race: race.session)
 
     async def _prepare(self) -> None:
-        await self.system.ok("POST", "/api/v1/apply", {"documents": documents(self.downstream.url), "dry_run": False})
+        traffic = Traffic(self.system, self.downstream, self.seed)
+        await traffic.prepare()
         for number, agent_id in enumerate(AGENTS):
-            issued = await self.system.ok("POST", f"/api/v1/agents/{agent_id}/credentials", {})
-            creds = self.system.layout.root / f"{agent_id}.creds"
-            creds.write_text(issued["nats_creds"])
-            over_http = number % 2
-            agent = (
-                Agent.http(self.system.url, issued["http_token"])
-                if over_http
-                else Agent.nats(self.system.nats_url, creds)
-            )
-            self._agents.append(await agent.__aenter__())
+            self._agents.append(await traffic.agent(agent_id, "http" if number % 2 else "nats").__aenter__())
 
     async def _kill(self) -> None:
         while self.kill_every_s is not None:

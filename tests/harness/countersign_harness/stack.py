@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -19,6 +18,7 @@ from countersign_cli.bootstrap import (
     Layout,
     Material,
     apply_topology,
+    build_service,
     prepare_database,
     prepare_material,
     service_settings,
@@ -125,11 +125,8 @@ class Stack:
 
     def build(self, name: str, failpoints: Failpoints | None = None, **overrides: Any) -> Service:
         """Build a service without starting it."""
-        settings_class = importlib.import_module(f"countersign_{name}.settings").Settings
-        build: Callable[..., Service] = importlib.import_module(f"countersign_{name}.app").build
         defaults: dict[str, Any] = {"log_level": "warning"} | ({"http_port": 0} if name == "gateway" else {})
-        settings = settings_class(**(self.settings(name) | defaults | overrides))
-        return build(settings, failpoints) if failpoints is not None else build(settings)
+        return build_service(name, self.settings(name) | defaults | overrides, failpoints)
 
 
 async def _quiet(error: Exception) -> None:

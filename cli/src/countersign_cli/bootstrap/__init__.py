@@ -7,6 +7,14 @@ from .bus import apply_topology
 from .database import prepare_database
 from .layout import Layout
 from .material import Material, prepare_material
-from .services import service_settings
+from .services import build_service, service_settings
 
-__all__ = ["Layout", "Material", "apply_topology", "prepare_database", "prepare_material", "service_settings"]
+__all__ = [
+    "Layout",
+    "Material",
+    "apply_topology",
+    "build_service",
+    "prepare_database",
+    "prepare_material",
+    "service_settings",
+]

@@ -1,11 +1,16 @@
-"""The settings of each service in a deployment on this machine."""
+"""Each service by its name: its settings in a deployment, and the service itself."""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .layout import Layout
+
+if TYPE_CHECKING:
+    from countersign_chassis import Failpoints, Service
 
 
 def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_dsn: str) -> dict[str, Any]:
@@ -35,3 +40,11 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
         },
     }
     return settings | own.get(service, {})
+
+
+def build_service(name: str, settings: Mapping[str, Any], failpoints: Failpoints | None = None) -> Service:
+    """The service, wired and not started; what ``settings`` does not say is read from the environment."""
+    given = importlib.import_module(f"countersign_{name}.settings").Settings(**settings)
+    build = importlib.import_module(f"countersign_{name}.app").build
+    service: Service = build(given) if failpoints is None else build(given, failpoints)
+    return service

@@ -11,8 +11,11 @@ from countersign_contracts.catalogue import Fact, FileError, Tool
 from countersign_contracts.documents import Parsed
 
 from .arguments import declared_arguments
+from .check_lookups import misfit, readers, unusable
 from .check_sensitive import sensitive_lookup
 from .templates import placeholders
+
+_RULE = "a fact is looked up by a tool that only reads"
 
 
 def fact_errors(parsed: Parsed, tool: Tool, tools: Mapping[str, Tool]) -> Iterator[FileError]:
@@ -26,9 +29,8 @@ def fact_errors(parsed: Parsed, tool: Tool, tools: Mapping[str, Tool]) -> Iterat
         if fact.deny_when.equals is None:
             yield parsed.error((*loc, "deny_when", "equals"), "null cannot be compared with")
         lookup = tools.get(fact.tool)
-        if (wrong := _unusable(fact, lookup)) is not None:
-            readers = ", ".join(sorted(name for name, each in tools.items() if each.effect == "read"))
-            yield parsed.error((*loc, "tool"), wrong, readers or "there is no read tool")
+        if (wrong := unusable(fact.tool, lookup, _RULE)) is not None:
+            yield parsed.error((*loc, "tool"), wrong, readers(tools))
         elif lookup is not None:
             yield from _argument_errors(parsed, loc, fact, lookup)
         yield from _template_errors(parsed, loc, fact, tool)
@@ -42,28 +44,13 @@ def broken_references(declared: Mapping[str, tuple[Parsed, Tool]], present: Mapp
         for fact in tool.facts:
             if fact.tool in declared:
                 parsed, lookup = declared[fact.tool]
-                wrong = _unusable(fact, lookup) or _misfit(fact, lookup)
+                wrong = unusable(fact.tool, lookup, _RULE) or _misfit(fact, lookup)
                 if wrong:
                     yield parsed.error((), f"tool `{name}` looks up its fact `{fact.name}` here: {wrong}")
 
 
-def _unusable(fact: Fact, lookup: Tool | None) -> str | None:
-    if lookup is None:
-        return f"there is no tool `{fact.tool}`"
-    if lookup.effect != "read":
-        return f"`{fact.tool}` is of effect {lookup.effect}; a fact is looked up by a tool that only reads"
-    return None
-
-
 def _misfit(fact: Fact, lookup: Tool) -> str | None:
-    properties, required = declared_arguments(lookup)
-    for name in fact.args:
-        if name not in properties:
-            return f"`{lookup.name}` has no argument `{name}`"
-    for name in required:
-        if name not in fact.args:
-            return f"`{lookup.name}` needs the argument `{name}`"
-    return sensitive_lookup(fact, lookup)
+    return misfit(fact.args, lookup) or sensitive_lookup(fact, lookup)
 
 
 def _argument_errors(parsed: Parsed, loc: tuple[str | int, ...], fact: Fact, lookup: Tool) -> Iterator[FileError]:

@@ -8,8 +8,11 @@ from countersign_contracts.catalogue import AnswerLike, FileError, Probe, Tool
 from countersign_contracts.documents import Parsed
 
 from .arguments import declared_arguments
+from .check_lookups import misfit, readers, unusable
 from .probe import REQUEST_ID
 from .templates import placeholders
+
+_RULE = "a probe looks with a tool that only reads"
 
 
 def probe_errors(parsed: Parsed, tool: Tool, tools: Mapping[str, Tool]) -> Iterator[FileError]:
@@ -19,10 +22,9 @@ def probe_errors(parsed: Parsed, tool: Tool, tools: Mapping[str, Tool]) -> Itera
     if tool.effect == "read":
         yield parsed.error(("probe",), "a tool that only reads has no unknown outcome; it needs no probe")
     lookup = tools.get(probe.tool)
-    if (wrong := _unusable(probe, lookup)) is not None:
-        readers = ", ".join(sorted(name for name, each in tools.items() if each.effect == "read"))
-        yield parsed.error(("probe", "tool"), wrong, readers or "there is no read tool")
-    elif lookup is not None and (wrong := _misfit(probe, lookup)) is not None:
+    if (wrong := unusable(probe.tool, lookup, _RULE)) is not None:
+        yield parsed.error(("probe", "tool"), wrong, readers(tools))
+    elif lookup is not None and (wrong := misfit(probe.args, lookup)) is not None:
         yield parsed.error(("probe", "args"), wrong, ", ".join(declared_arguments(lookup)[0]) or "no arguments")
     yield from _argument_errors(parsed, probe)
     for name, wanted in (("happened_when", probe.happened_when), ("not_happened_when", probe.not_happened_when)):
@@ -39,27 +41,8 @@ def broken_probes(declared: Mapping[str, tuple[Parsed, Tool]], present: Mapping[
         if name in declared or tool.probe is None or tool.probe.tool not in declared:
             continue
         parsed, lookup = declared[tool.probe.tool]
-        if wrong := _unusable(tool.probe, lookup) or _misfit(tool.probe, lookup):
+        if wrong := unusable(tool.probe.tool, lookup, _RULE) or misfit(tool.probe.args, lookup):
             yield parsed.error((), f"tool `{name}` is probed by this one: {wrong}")
-
-
-def _unusable(probe: Probe, lookup: Tool | None) -> str | None:
-    if lookup is None:
-        return f"there is no tool `{probe.tool}`"
-    if lookup.effect != "read":
-        return f"`{probe.tool}` is of effect {lookup.effect}; a probe looks with a tool that only reads"
-    return None
-
-
-def _misfit(probe: Probe, lookup: Tool) -> str | None:
-    properties, required = declared_arguments(lookup)
-    for name in probe.args:
-        if name not in properties:
-            return f"`{lookup.name}` has no argument `{name}`"
-    for name in required:
-        if name not in probe.args:
-            return f"`{lookup.name}` needs the argument `{name}`"
-    return None
 
 
 def _argument_errors(parsed: Parsed, probe: Probe) -> Iterator[FileError]:
