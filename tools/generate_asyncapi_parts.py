@@ -10,6 +10,7 @@ _SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
 PARAMETERS: Json = {
     "agent_id": {"description": "the agent's id"},
     "approval_id": {"description": "the approval's id"},
+    "standing_id": {"description": "the standing approval's id"},
     "consumer": {"description": "the consumer whose message exhausted its tries"},
     "inbox": {"description": "chosen by whoever asks"},
     "key": {"description": "an agent id, a tool name, a stop id, or the SHA-256 of a person's name"},

@@ -6,7 +6,7 @@ computes; an event for which none is known stops the generator.
 
 from countersign_contracts import topology
 from countersign_contracts.actions import ActionEvent
-from countersign_contracts.approvals import ApprovalEvent
+from countersign_contracts.approvals import ApprovalEvent, StandingEvent
 from countersign_contracts.command import COMMANDS, Command
 from countersign_contracts.control import DeadLettered
 from countersign_contracts.event import EVENTS, SERVICES, Event
@@ -16,6 +16,7 @@ from countersign_contracts.fleet import FleetEvent, PersonChanged
 _TOKENS: tuple[tuple[type[Event], str], ...] = (
     (ActionEvent, "{agent_id}"),
     (ApprovalEvent, "{approval_id}"),
+    (StandingEvent, "{standing_id}"),
     (FleetEvent, "{agent_id}"),
     (PersonChanged, "people"),
     (DeadLettered, "{stream}.{consumer}"),

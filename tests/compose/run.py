@@ -25,7 +25,7 @@ from countersign_cli.demo.run import play
 from countersign_cli.demo.stage import AGENT
 from countersign_cli.embedded.datadir import write_secret
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.event import SERVICES
+from countersign_contracts.event import CORE_SERVICES
 
 ROOT = Path(__file__).parents[2]
 READY_S = 60
@@ -122,7 +122,7 @@ def check(compose: Compose, layout: Layout) -> None:
     with step("least privilege"):
         unprivileged(compose)
     admin = Client(compose.url, layout.admin_token.read_text().strip())
-    for service in SERVICES:
+    for service in CORE_SERVICES:
         with step(f"the {service} service killed"):
             container = compose("ps", "-q", service).strip()
             # as the service's own user, from within: what the engine kills itself it would not start again
@@ -156,7 +156,7 @@ def check(compose: Compose, layout: Layout) -> None:
 
 def unprivileged(compose: Compose) -> None:
     """No root, nothing writable but what must be, nobody else's keys, no way around the gateway."""
-    for service in SERVICES:
+    for service in CORE_SERVICES:
         require(compose("exec", "-T", service, "id", "-u").strip() == "10001", f"{service} is not root")
         wrote = compose("exec", "-T", service, "sh", "-c", "touch /x /var/lib/countersign/x 2>&1; ls /x", check=False)
         require("Read-only file system" in wrote, f"{service} cannot write to its image")

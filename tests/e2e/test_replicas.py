@@ -17,12 +17,12 @@ import pytest
 import pytest_asyncio
 
 from countersign_contracts.actions import FINAL_STATES
-from countersign_contracts.event import SERVICES
+from countersign_contracts.event import CORE_SERVICES
 from countersign_harness.downstream import Downstream
 from countersign_harness.local_system import Up
 from countersign_sdk import Agent
 
-EVERY = ",".join(f"{service}=2" for service in SERVICES)
+EVERY = ",".join(f"{service}=2" for service in CORE_SERVICES)
 #: So few that grants wait in the executors while the business system is slow.
 CALLS_AT_ONCE = 6
 
@@ -139,7 +139,10 @@ async def side(up: Up, tmp_path: Path) -> AsyncIterator[Side]:
 
 async def test_two_of_every_service_are_ready_share_the_work_and_are_one_system(up: Up, side: Side) -> None:
     status = up.json("status")
-    assert status["ready"] and set(status["services"]) == {*SERVICES, *(f"{service}-2" for service in SERVICES)}
+    assert status["ready"] and set(status["services"]) == {
+        *CORE_SERVICES,
+        *(f"{service}-2" for service in CORE_SERVICES),
+    }
     assert sorted(status["services"][name]["ledger"].split(":")[0] for name in ("audit", "audit-2")) == [
         "standby",
         "writing",
@@ -218,7 +221,7 @@ async def test_one_of_two_killed_under_load_loses_nothing_and_the_other_goes_on(
     async with side.agent() as agent, asyncio.TaskGroup() as group:
         for _ in range(8):
             group.create_task(work(agent))
-        for service in SERVICES:
+        for service in CORE_SERVICES:
             async with asyncio.timeout(60):
                 while len(durations) < 20 or not await asyncio.to_thread(ready, up):
                     await asyncio.sleep(0.1)

@@ -13,7 +13,7 @@ from countersign_chassis import database
 from countersign_cli.bootstrap import bus, prepare_database
 from countersign_cli.bootstrap.layout import Layout
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.event import SERVICES
+from countersign_contracts.event import CORE_SERVICES
 from countersign_harness.stack import SUPERUSER_PASSWORD, Stack
 from countersign_harness.world import World
 from countersign_ledger.verify import verify_export
@@ -35,7 +35,7 @@ async def stopped(world: World) -> None:
 
 
 async def started(world: World) -> None:
-    for name in SERVICES:
+    for name in CORE_SERVICES:
         if name != "gateway":
             world.services[name] = await world.stack.service(name)
     world.services["gateway"] = await world.stack.service("gateway")
@@ -84,7 +84,7 @@ async def test_the_next_version_migrates_what_this_one_wrote_and_goes_on(
 
     monkeypatch.setattr(database, "known_migrations", real)
     await stopped(world)
-    for service in SERVICES:  # the older version on the newer one's data
+    for service in CORE_SERVICES:  # the older version on the newer one's data
         refused = world.stack.build(service)
         with pytest.raises(CountersignError, match=r"9000_next.*newer Countersign; install that version again"):
             await refused.start()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.event import SERVICES
+from countersign_contracts.event import CORE_SERVICES
 from countersign_contracts.model import explain
 
 from .bootstrap import (
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from countersign_chassis import Failpoints
 
 #: Every service but the gateway: the gateway starts when they are ready, so its readiness means that all is.
-BACK = tuple(service for service in SERVICES if service != "gateway")
+BACK = tuple(service for service in CORE_SERVICES if service != "gateway")
 #: Connections to PostgreSQL that the services share: the embedded server takes 120.
 _DATABASE_CONNECTIONS = 96
 
@@ -283,6 +283,6 @@ def probe_of(host: str, port: int, path: str = "/health/ready") -> Callable[[], 
 def _preload() -> None:
     """Load what the services need once; every forked service shares that memory."""
     importlib.import_module("countersign_chassis.run")
-    for service in SERVICES:
+    for service in CORE_SERVICES:
         importlib.import_module(f"countersign_{service}.settings")
         importlib.import_module(f"countersign_{service}.app")

@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from countersign_contracts.errors import CountersignError
+from countersign_contracts.plain_text import printable
 
 from .embedded.errors import EmbeddedError
 
@@ -134,17 +135,6 @@ def cell(value: Any) -> str:
     text = escape(printable(str(value)))
     style = STATE_STYLE.get(str(value))
     return f"[{style}]{text}[/]" if style else text
-
-
-def printable(text: str) -> str:
-    """The text with control and direction characters shown as escapes, so that nothing hides or moves on a terminal."""
-    return "".join(
-        c if c == "\n" or (c.isprintable() and c not in _DIRECTIONS) else c.encode("unicode_escape").decode()
-        for c in text
-    )
-
-
-_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 
 
 def ago(text: str | None) -> str:

@@ -17,8 +17,9 @@ from pydantic.fields import FieldInfo
 from countersign_contracts import topology
 from countersign_contracts.actions import ActionEvent, ActionResult
 from countersign_contracts.approvals import ApprovalEvent
-from countersign_contracts.catalogue import AgentDeclaration, Condition, FactEquals, Guardrail, Profile, Tool
+from countersign_contracts.catalogue import AgentDeclaration, FactEquals, Guardrail, Profile, Tool
 from countersign_contracts.command import COMMANDS, Command
+from countersign_contracts.conditions import Condition
 from countersign_contracts.control import DeadLettered
 from countersign_contracts.dead_letter_commands import RedriveAtGateway
 from countersign_contracts.envelope import open_event, seal_event

@@ -322,14 +322,26 @@ def test_a_type_has_one_signer_but_for_the_dead_letter_s_and_the_look_up_s() -> 
     assert several == {
         DeadLettered.spec.type: set(SERVICES),
         "countersign.command.audit.on_record.v1": {"executor", "gateway"},
+        **{type: {"gateway", "slack"} for type in OF_A_CHANNEL},
     }
 
 
-def test_the_gateway_alone_gives_every_command_but_two() -> None:
+#: What people may order in a channel as well.
+OF_A_CHANNEL = [
+    "countersign.command.approvals.get.v1",
+    "countersign.command.approvals.list.v1",
+    "countersign.command.approvals.vote.v1",
+    "countersign.command.executor.set_stop.v1",
+]
+
+
+def test_the_gateway_alone_gives_every_other_command() -> None:
     others = {type: signers for type, signers in SIGNERS.items() if type in COMMANDS and signers != {"gateway"}}
     assert others == {
         "countersign.command.executor.look_up_facts.v1": {"policy"},
         "countersign.command.audit.on_record.v1": {"executor", "gateway"},
+        "countersign.command.registry.confirm_enrolment.v1": {"slack"},
+        **{type: {"gateway", "slack"} for type in OF_A_CHANNEL},
     }
     assert set(COMMANDS) <= SIGNERS.keys()
 

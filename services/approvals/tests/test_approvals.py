@@ -49,7 +49,12 @@ async def found(bus: Bus, approval_id: str, state: str, seconds: float = 10) -> 
 
 def vote(event: ActionHeld, voter: str = "alice", kind: Any = "approve") -> CastVote:
     return CastVote(
-        approval_id=event.approval_id, voter=voter, vote=kind, digest=event.action.digest, channel="cli", comment="ok"
+        approval_id=event.approval_id,
+        voter=f"person:{voter}",
+        vote=kind,
+        digest=event.action.digest,
+        channel="cli",
+        comment="ok",
     )
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign_contracts.catalogue import Fact
+from countersign_contracts.templates import fill, fill_value, placeholders, stray_brace
 from countersign_executor.facts import NoSuchValue, denial, lookup_args, same_json, value_at
-from countersign_executor.templates import fill, fill_value, placeholders, stray_brace
 
 ANSWER = {"customer": {"flags": [{"dnc": True}, {"dnc": False}], "name": None}, "n": 1, "a.b": 2}
 JSON = st.recursive(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from countersign_chassis import Service
-from countersign_contracts.commands import AddPerson, IssuedToken, ListPeople, RemovePerson
 from countersign_contracts.envelope import open_event
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import PersonChanged
+from countersign_contracts.people_commands import AddPerson, IssuedToken, ListPeople, RemovePerson
 
 if TYPE_CHECKING:
     from .conftest import Fleet

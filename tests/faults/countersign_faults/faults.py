@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from countersign_contracts.event import SERVICES
+from countersign_contracts.event import CORE_SERVICES
 
 from .bus import close_all_connections
 from .downstream import CountingDownstream, Mood
@@ -194,10 +194,10 @@ def downstream_is(mood: Mood) -> Fault:
 
 
 FAULTS: tuple[Fault, ...] = (
-    *(kill(service, 1.0) for service in SERVICES),
+    *(kill(service, 1.0) for service in CORE_SERVICES),
     kill("nats", 2.0),
     kill("postgres", 2.0),
-    *(pause(name) for name in (*SERVICES, "nats", "postgres")),
+    *(pause(name) for name in (*CORE_SERVICES, "nats", "postgres")),
     *(die(point) for point in FAILPOINTS),
     *(freeze(point) for point in FAILPOINTS),
     Fault("kill", "everything", _crash, "everything", weight=1.0),

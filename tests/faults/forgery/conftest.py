@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest_asyncio
 
-from countersign_contracts.event import SERVICES
+from countersign_contracts.event import CORE_SERVICES
 from countersign_harness.forging import Bench
 from countersign_harness.world import World
 from countersign_ledger import SigningKey
@@ -50,4 +50,4 @@ async def scene(world: Any) -> Scene:
     await world.ok("DELETE", f"/api/v1/stops/{stop['stop_id']}")
     bench = Bench(world.stack)
     await bench.settled()
-    return Scene(world, bench, {service: world.stack.key(service) for service in SERVICES}, actions)
+    return Scene(world, bench, {service: world.stack.key(service) for service in CORE_SERVICES}, actions)

@@ -107,7 +107,9 @@ async def test_no_vote_counts_but_one_that_the_gateway_signed(scene: Scene) -> N
     """The command that carries a vote: signed by others, altered in turn, sent by others."""
     approval = await scene.world.approval_of(scene.actions["held"])
     digest = approval["action"]["digest"]
-    vote = CastVote(approval_id=approval["approval_id"], vote="approve", digest=digest, voter="alice", channel="http")
+    vote = CastVote(
+        approval_id=approval["approval_id"], vote="approve", digest=digest, voter="person:alice", channel="http"
+    )
     rpc = CastVote.rpc
     gateway = await scene.world.stack.client("gateway-core")
     real = seal(vote.to_bytes(), id=new_id(), type=rpc.type, subject=rpc.subject, time=now(), key=scene.keys["gateway"])

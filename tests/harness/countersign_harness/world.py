@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from countersign_chassis import Failpoints
-from countersign_contracts.event import SERVICES
+from countersign_contracts.event import CORE_SERVICES
 from countersign_sdk import Agent
 
 from .downstream import Downstream
@@ -116,7 +116,7 @@ class World:
     ) -> None:
         """Start everything, apply the declarations, add people, issue credentials."""
         await self.downstream.start()
-        names = [name for name in SERVICES if name != "gateway"]
+        names = [name for name in CORE_SERVICES if name != "gateway"]
         started = await asyncio.gather(*(self._start(name, failpoints, overrides) for name in names))
         self.services = dict(zip(names, started, strict=True))
         self.services["gateway"] = await self._start("gateway", failpoints, overrides)

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
+from countersign_contracts.plain_text import printable
 from countersign_contracts.sealed import shown
 
 from ..client import Client, segment
-from ..output import ago, command, console, print_json, printable, table
+from ..output import ago, command, console, print_json, table
 
 app = typer.Typer(no_args_is_help=True, help="What agents asked for, and what became of it.")
 

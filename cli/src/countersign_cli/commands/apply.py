@@ -12,9 +12,10 @@ import typer
 from rich.markup import escape
 
 from countersign_contracts.errors import CountersignError
+from countersign_contracts.plain_text import printable
 
 from ..client import Client
-from ..output import REFUSED, command, console, errors, print_json, printable
+from ..output import REFUSED, command, console, errors, print_json
 
 _SUFFIXES = (".yaml", ".yml", ".cedar")
 _MAX_BYTES = 512_000

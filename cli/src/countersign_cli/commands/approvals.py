@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from countersign_contracts.plain_text import printable
 from countersign_contracts.sealed import shown
 
 from ..client import Client, segment
-from ..output import ago, cell, command, console, print_json, printable, table
+from ..output import ago, cell, command, console, print_json, table
 
 app = typer.Typer(no_args_is_help=True, help="What waits for a person, and the vote.")
 

@@ -13,10 +13,11 @@ import typer
 from rich.markup import escape
 
 from countersign_contracts.errors import CountersignError
+from countersign_contracts.plain_text import printable
 from countersign_contracts.sealed import shown
 
 from ..client import Client
-from ..output import REFUSED, command, console, errors, print_json, printable, table
+from ..output import REFUSED, command, console, errors, print_json, table
 
 if TYPE_CHECKING:
     from countersign_ledger import Checkpoint, Report

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from countersign_contracts.errors import CountersignError
+from countersign_contracts.plain_text import printable
 
 from ..client import Client
-from ..output import REFUSED, USAGE, ago, command, console, errors, print_json, printable, table
+from ..output import REFUSED, USAGE, ago, command, console, errors, print_json, table
 
 app = typer.Typer(no_args_is_help=True, help="Messages that a service gave up on: look, handle again, drop.")
 

@@ -11,11 +11,12 @@ import aiohttp
 from rich.console import Console
 from rich.markup import escape
 
+from countersign_contracts.plain_text import printable
 from countersign_sdk import Agent, Outcome
 
 from ..client import Client, segment
 from ..commands.apply import read_documents
-from ..output import cell, printable
+from ..output import cell
 
 AGENT = "agent-support-001"
 #: The agent's own on-call, who may not decide on it, and the person who may.

@@ -48,6 +48,7 @@ class Action(Frozen):
     reason: str | None = Field(default=None, max_length=2000, description="why the agent wants it, in its words")
     digest: Digest
     requested_at: Time
+    amends: RequestId | None = Field(default=None, description="the action that an approver changed into this one")
 
     def computed_digest(self) -> str:
         """The digest of what this action says, to compare with the one it carries."""
@@ -198,7 +199,10 @@ class ActionHeld(WholeActionEvent):
     approval_id: str
     owner_team: str
     owner_oncall: str | None = None
-    deadline_s: int = Field(gt=0, description="seconds until the approval expires into a denial")
+    deadline_s: int = Field(gt=0, description="seconds until the deadline, where no approval rule says another one")
+    tool_description: str | None = None
+    resource: str | None = Field(default=None, description="what it touches, from the tool's template")
+    preview: str | None = Field(default=None, description="what it will do, from the tool's template")
 
 
 class ActionGranted(WholeActionEvent):
@@ -295,6 +299,10 @@ class ActionResult(Frozen):
     reason: str | None = Field(default=None, description="why, for people")
     reasons: tuple[Reason, ...] = ()
     approval_id: str | None = None
+    approval: dict[str, Any] | None = Field(
+        default=None, description="while it is held: whom it waits for (see ApprovalProgress)"
+    )
+    superseded_by: RequestId | None = Field(default=None, description="the action that an approver changed it into")
     result: Any = None
     status_code: int | None = None
     truncated: bool = False

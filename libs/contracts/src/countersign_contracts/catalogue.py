@@ -7,46 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from .actions import Effect, Risk
+from .conditions import ArgumentName, Condition
 from .fleet import Owner
 from .ids import AgentId, Env, ProfileName, ToolName
 from .model import Frozen
 
-ArgumentName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-
-
-class Condition(Frozen):
-    """A condition on one argument: exactly one of ``equals``, ``in``, ``at_least`` and ``present``."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    field: ArgumentName
-    equals: Any = None
-    in_: tuple[Any, ...] | None = Field(default=None, alias="in")
-    at_least: float | None = None
-    present: bool | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Condition:
-        if len(self.model_fields_set - {"field"}) != 1:
-            raise ValueError("a condition has exactly one of `equals`, `in`, `at_least`, `present`")
-        return self
-
-    def holds(self, args: dict[str, Any]) -> bool:
-        """Whether ``args`` meet the condition; an absent argument meets only ``present: false``."""
-        if self.present is not None:
-            return (self.field in args) is self.present
-        if self.field not in args:
-            return False
-        value = args[self.field]
-        if self.in_ is not None:
-            return value in self.in_
-        if self.at_least is not None:
-            return isinstance(value, int | float) and not isinstance(value, bool) and value >= self.at_least
-        return bool(value == self.equals)
 
 
 class HttpCall(Frozen):
@@ -115,6 +84,9 @@ class Tool(Frozen):
     effect: Effect
     idempotent: bool = False
     resource: str = Field(default="", max_length=512, description="template of what it touches, e.g. `tickets/{id}`")
+    preview: str = Field(
+        default="", max_length=500, description="template of what it will do, for approvers: `Pay {amount} to {iban}`"
+    )
     arguments: dict[str, Any] = Field(description="JSON Schema 2020-12 of the arguments")
     destructive_when: tuple[Condition, ...] = ()
     risk: dict[Env | Literal["default"], Risk] | None = Field(

@@ -91,7 +91,7 @@ class Stops(Frozen):
 class SetStop(Command):
     """After the reply no execution in the scope starts."""
 
-    rpc: ClassVar[Rpc] = Rpc("executor", "set_stop")
+    rpc: ClassVar[Rpc] = Rpc("executor", "set_stop", callers=("gateway", "slack"))
     reply: ClassVar[type[Frozen]] = Stop
     scope: StopScope
     reason: str = Field(min_length=1, max_length=2000)
@@ -324,45 +324,3 @@ class IssueCredentials(Command):
     lifetime_s: int | None = Field(default=None, gt=0, le=31_536_000)
     replace: bool = False
     by: str
-
-
-class PersonView(Frozen):
-    name: str
-    roles: tuple[str, ...]
-    status: str
-    created_at: Time
-
-
-class People(Frozen):
-    items: tuple[PersonView, ...]
-
-
-class IssuedToken(Frozen):
-    """A person's token, shown once."""
-
-    name: str
-    roles: tuple[str, ...]
-    token: str
-    revision: int
-
-
-class AddPerson(Command):
-    """Add a person, or give a known one a new token and roles."""
-
-    rpc: ClassVar[Rpc] = Rpc("registry", "add_person")
-    reply: ClassVar[type[Frozen]] = IssuedToken
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
-    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...] = Field(min_length=1)
-    by: str
-
-
-class RemovePerson(Command):
-    rpc: ClassVar[Rpc] = Rpc("registry", "remove_person")
-    reply: ClassVar[type[Frozen]] = Done
-    name: str
-    by: str
-
-
-class ListPeople(Command):
-    rpc: ClassVar[Rpc] = Rpc("registry", "people")
-    reply: ClassVar[type[Frozen]] = People

@@ -76,7 +76,7 @@ class StopLifted(Event):
 class DeclaredChange(Frozen):
     """One declared thing before and after; a part that is absent did not exist or exists no more."""
 
-    kind: Literal["tool", "profile", "policy", "agent"]
+    kind: Literal["tool", "profile", "policy", "agent", "approval_rule", "webhook"]
     name: str
     action: Literal["create", "update", "unchanged"]
     before: dict[str, Any] | None = None
@@ -106,6 +106,28 @@ class PoliciesChanged(DeclarationsChanged):
 
     spec: ClassVar[Spec] = Spec("CONTROL", "control.policies_changed", ("policy",))
     policy_version: str
+
+
+class ApprovalRulesChanged(DeclarationsChanged):
+    """Approval rules or webhooks changed."""
+
+    spec: ClassVar[Spec] = Spec("CONTROL", "control.approval_rules_changed", ("approvals",))
+
+
+class ChannelRefused(Event):
+    """A channel turned somebody away before any approval was concerned, e.g. for a forged signature."""
+
+    spec: ClassVar[Spec] = Spec("CONTROL", "control.channel_refused", ("slack",))
+    refusal: str = Field(description="makes the event's id unique")
+    channel: Literal["slack"]
+    code: str = Field(description="e.g. `signature`, `stale`, `workspace`, `not_enrolled`, `code`")
+    reason: str
+    identity: str | None = Field(default=None, max_length=256)
+    count: int = Field(default=1, ge=1, description="how many alike this stands for")
+    at: Time
+
+    def about(self) -> str:
+        return self.refusal
 
 
 class Checkpointed(Event):

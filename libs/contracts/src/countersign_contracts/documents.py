@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, ge
 import orjson
 from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
 
+from .approval_rules import ApprovalRule, Webhook
 from .catalogue import AgentDeclaration, Document, FileError, Profile, Tool
 from .model import Frozen
 from .yaml_text import Loc, YamlProblem, YamlValue, read_yaml
 
-Kind = Literal["tool", "profile", "agent", "policy"]
+Kind = Literal["tool", "profile", "agent", "policy", "approval_rule", "webhook"]
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
@@ -32,12 +33,14 @@ class PolicyFile(Frozen):
     text: str
 
 
-Declared: TypeAlias = Tool | Profile | AgentDeclaration | PolicyFile
+Declared: TypeAlias = Tool | Profile | AgentDeclaration | PolicyFile | ApprovalRule | Webhook
 
-_MODELS: Mapping[str, type[Tool] | type[Profile] | type[AgentDeclaration]] = {
+_MODELS: Mapping[str, type[Tool | Profile | AgentDeclaration | ApprovalRule | Webhook]] = {
     "agent": AgentDeclaration,
+    "approval_rule": ApprovalRule,
     "profile": Profile,
     "tool": Tool,
+    "webhook": Webhook,
 }
 _POLICY_NAME: TypeAdapter[str] = TypeAdapter(PolicyName)
 

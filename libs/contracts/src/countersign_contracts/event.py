@@ -9,7 +9,12 @@ from .model import Frozen
 
 TYPE_PREFIX = "countersign."
 
-SERVICES: tuple[str, ...] = ("gateway", "policy", "approvals", "executor", "audit", "registry")
+#: What every deployment runs.
+CORE_SERVICES: tuple[str, ...] = ("gateway", "policy", "approvals", "executor", "audit", "registry")
+#: What runs where it is wanted.
+OPTIONAL_SERVICES: tuple[str, ...] = ("slack",)
+#: Everything that has a key, a user on the bus and a role in the database.
+SERVICES: tuple[str, ...] = CORE_SERVICES + OPTIONAL_SERVICES
 
 
 @dataclass(frozen=True, slots=True)

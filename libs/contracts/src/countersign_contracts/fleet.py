@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from .approval_rules import GroupName
 from .event import Event, Spec
 from .ids import AgentId, Env, ProfileName, prefixed
 from .model import Frozen, Time
@@ -97,6 +98,14 @@ class CredentialsRevoked(FleetEvent):
     credential_ids: tuple[str, ...]
 
 
+class ChannelIdentity(Frozen):
+    """Who a person is in a channel, as they confirmed it themselves."""
+
+    channel: Literal["slack"]
+    identity: str = Field(min_length=1, max_length=256, description="e.g. `T012/U345`: team and user in Slack")
+    enrolled_at: Time
+
+
 def person_key(name: str) -> str:
     """The key of a person in bucket ``people``: names may hold characters that keys may not."""
     return sha256(name.encode()).hexdigest()
@@ -109,6 +118,9 @@ class PersonRecord(Frozen):
     roles: tuple[Literal["admin", "operator", "approver", "reader"], ...]
     token_sha256: str
     status: Literal["active", "removed"] = "active"
+    groups: tuple[GroupName, ...] = ()
+    channels: tuple[ChannelIdentity, ...] = ()
+    totp: bool = Field(default=False, description="has a one-time code generator enrolled")
     revision: int = Field(ge=1)
 
     @property
@@ -118,12 +130,16 @@ class PersonRecord(Frozen):
 
 
 class PersonChanged(Event):
-    """A person was added, changed or removed."""
+    """A person was added, changed (roles, groups, token, channels) or removed."""
 
     spec: ClassVar[Spec] = Spec("FLEET", "fleet.person_changed.{token}", ("registry",))
     person: str
     roles: tuple[str, ...]
     status: Literal["active", "removed"]
+    groups: tuple[GroupName, ...] = ()
+    channels: tuple[ChannelIdentity, ...] = ()
+    totp: bool = False
+    revision: int = Field(default=0, ge=0, description="of the record in bucket `people`")
     by: str
     at: Time
     event: str = Field(default_factory=lambda: prefixed("evt"))

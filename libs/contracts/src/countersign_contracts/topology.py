@@ -8,14 +8,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from . import actions, approval_commands, approvals, commands, control, dead_letter_commands, fleet, subjects
+from . import (
+    actions,
+    approval_commands,
+    approvals,
+    commands,
+    control,
+    dead_letter_commands,
+    fleet,
+    people_commands,
+    subjects,
+)
 from .command import COMMANDS
 from .event import EVENTS
 from .projection import BUCKETS
 from .warrant import TYPE as WARRANT_TYPE
 
 #: Everything below is made from the events and commands, so their modules must be loaded.
-DEFINED_IN = (actions, approval_commands, approvals, commands, control, dead_letter_commands, fleet)
+DEFINED_IN = (
+    actions,
+    approval_commands,
+    approvals,
+    commands,
+    control,
+    dead_letter_commands,
+    fleet,
+    people_commands,
+)
 
 Account = Literal["AGENTS", "CORE"]
 CHECKPOINT_TYPE = "countersign.checkpoint.v1"
@@ -67,6 +86,16 @@ STREAMS: tuple[Stream, ...] = (
     Stream("CORE", "DEADLETTER", ("deadletter.*.*",), max_age_s=30 * DAY_S),
 )
 
+#: Where an action's end is said. Each gateway replica hears all of it, whichever replica's consumer takes the message:
+#: the caller that waits for it may be connected here.
+FINAL_SUBJECTS: tuple[str, ...] = (
+    "actions.executed.*",
+    "actions.denied.*",
+    "actions.refused.*",
+    "actions.reconciled.*",
+    "actions.cancelled.*",
+)
+
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
     Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",), max_ack_pending=32_768),
@@ -86,16 +115,6 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("FLEET", "audit-fleet", "audit", ("fleet.*.*",)),
     Consumer("CONTROL", "audit-control", "audit", ("control.*", "audit.*")),
     Consumer("DEADLETTER", "audit-deadletter", "audit", ("deadletter.*.*",)),
-)
-
-#: Where an action's end is said. Each gateway replica hears all of it, whichever replica's consumer takes the message:
-#: the caller that waits for it may be connected here.
-FINAL_SUBJECTS: tuple[str, ...] = (
-    "actions.executed.*",
-    "actions.denied.*",
-    "actions.refused.*",
-    "actions.reconciled.*",
-    "actions.cancelled.*",
 )
 
 

@@ -126,10 +126,13 @@ class Desk:
             raise
 
     async def _vote(self, command: CastVote) -> ApprovalView:
+        where, _, voter = command.voter.partition(":")
+        if where != "person":
+            raise VoteRefused(f"nobody is enrolled as {voter} in {where}")
         at = now()
         approval_id = (await self._find(command.approval_id)).approval_id
         vote = Vote(
-            voter=command.voter,
+            voter=voter,
             vote=command.vote,
             digest=command.digest,
             channel=command.channel,
@@ -144,9 +147,9 @@ class Desk:
                 return view(approval)
             require_open(approval_id, approval.state, approval.deadline, at)
             require_digest(command.digest, approval.held.action.digest)
-            require_eligible(command.voter, approval.held.action, approval.held.owner_oncall)
+            require_eligible(voter, approval.held.action, approval.held.owner_oncall)
             if not await self._store.add_vote(connection, approval_id, vote):
-                raise CountersignError(f"{command.voter} has voted on {approval_id} before", code="conflict")
+                raise CountersignError(f"{voter} has voted on {approval_id} before", code="conflict")
             if outcome := outcome_of((*approval.votes, vote)):
                 await self._store.resolve(connection, approval_id, outcome, at)
                 self._time_to_decision.observe((at - approval.requested_at).total_seconds())

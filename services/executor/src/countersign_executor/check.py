@@ -14,13 +14,13 @@ import jsonschema_rs
 
 from countersign_contracts.catalogue import FileError, Tool
 from countersign_contracts.documents import Parsed
+from countersign_contracts.templates import placeholders
 
 from .arguments import declared_arguments
 from .check_facts import broken_references, fact_errors
 from .check_http import http_errors
 from .check_probe import broken_probes, probe_errors
 from .check_sensitive import sensitive_errors
-from .templates import placeholders
 
 _SCALARS = frozenset({"string", "integer", "number", "boolean"})
 

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 
 from countersign_contracts.catalogue import Fact, FileError, Tool
 from countersign_contracts.documents import Parsed
+from countersign_contracts.templates import placeholders
 
 from .arguments import declared_arguments
 from .check_lookups import misfit, readers, unusable
 from .check_sensitive import sensitive_lookup
-from .templates import placeholders
 
 _RULE = "a fact is looked up by a tool that only reads"
 

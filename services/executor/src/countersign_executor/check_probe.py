@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from countersign_contracts.catalogue import AnswerLike, FileError, Probe, Tool
 from countersign_contracts.documents import Parsed
+from countersign_contracts.templates import placeholders
 
 from .arguments import declared_arguments
 from .check_lookups import misfit, readers, unusable
 from .probe import REQUEST_ID
-from .templates import placeholders
 
 _RULE = "a probe looks with a tool that only reads"
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from countersign_contracts.catalogue import Fact, FileError, Tool
 from countersign_contracts.documents import Parsed
 from countersign_contracts.sensitive import read_marks
-
-from .templates import placeholders
+from countersign_contracts.templates import placeholders
 
 
 def sensitive_errors(parsed: Parsed, tool: Tool) -> Iterator[FileError]:

@@ -16,12 +16,12 @@ from typing import Any
 from countersign_contracts.actions import Reason
 from countersign_contracts.catalogue import Fact, Tool, ToolRecord
 from countersign_contracts.errors import Unavailable
+from countersign_contracts.templates import fill, fill_value
 
 from .caller import Called, Caller
 from .request import Endpoint, InvalidArguments
 from .secrets import UnknownSecret
 from .slots import Slots
-from .templates import fill, fill_value
 
 
 class NoSuchValue(Exception):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from countersign_contracts.catalogue import AnswerLike, Probe
+from countersign_contracts.templates import fill_value
 
 from .answer import Answer
 from .facts import NoSuchValue, same_json, value_at
-from .templates import fill_value
 
 #: The one thing of an action that a probe's arguments may name: it is what the downstream knows the call by.
 REQUEST_ID = "request_id"

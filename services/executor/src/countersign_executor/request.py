@@ -16,8 +16,7 @@ from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 import orjson
 
 from countersign_contracts.catalogue import HttpCall
-
-from .templates import pieces, placeholders, shown, stray_brace
+from countersign_contracts.templates import pieces, placeholders, shown, stray_brace
 
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\]")
 _URL_TEXT = re.compile(r"[!-~]*")

@@ -6,18 +6,16 @@ import asyncio
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_contracts.commands import (
-    AddPerson,
     CommitAgents,
     GetAgent,
     IssueCredentials,
     ListAgents,
-    ListPeople,
     PrepareAgents,
     RegisterAgent,
-    RemovePerson,
     SetAgentStatus,
 )
 from countersign_contracts.fleet import person_key
+from countersign_contracts.people_commands import AddPerson, ListPeople, RemovePerson
 from countersign_contracts.projection import AGENTS, PEOPLE
 
 from .aftermath import Aftermath

@@ -11,11 +11,11 @@ from typing import Any
 
 from countersign_chassis import Connection
 from countersign_contracts.command import Done
-from countersign_contracts.commands import AddPerson, IssuedToken, ListPeople, People, PersonView, RemovePerson
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.fleet import PersonChanged, PersonRecord
 from countersign_contracts.ids import prefixed
 from countersign_contracts.model import now
+from countersign_contracts.people_commands import AddPerson, IssuedToken, ListPeople, People, PersonView, RemovePerson
 
 from .aftermath import Aftermath
 from .nats_users import read_secret

@@ -8,23 +8,19 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from countersign_contracts.commands import (
-    AddPerson,
     Agents,
     AgentView,
     GetAgent,
     IssueCredentials,
     IssuedCredentials,
-    IssuedToken,
     ListAgents,
-    ListPeople,
-    People,
     RegisterAgent,
-    RemovePerson,
     SetAgentStatus,
 )
 from countersign_contracts.fleet import AgentStatus, Owner, person_key
 from countersign_contracts.ids import AgentId, Env, ProfileName
 from countersign_contracts.model import Frozen
+from countersign_contracts.people_commands import AddPerson, IssuedToken, ListPeople, People, RemovePerson
 
 from ..credentials import PersonIdentity, require_agent
 from ..submission import Words

@@ -104,7 +104,7 @@ async def vote(
     return await parts.bus.ask(
         CastVote(
             approval_id=approval_id,
-            voter=person.name,
+            voter=f"person:{person.name}",
             vote=body.vote,
             digest=body.digest,
             channel=body.channel,
