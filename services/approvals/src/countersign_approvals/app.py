@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
-from countersign_contracts.approval_commands import CastVote, GetApproval, ListApprovals
+from countersign_contracts.approval_commands import (
+    CastVote,
+    CommitApprovalRules,
+    GetApproval,
+    ListApprovals,
+    PrepareApprovalRules,
+)
+from countersign_contracts.projection import TOOLS
 
+from .changes import Changes
+from .declaration_store import DeclarationStore
 from .desk import Desk
+from .outbox import Outbox
 from .settings import Settings
 from .store import Store
 
@@ -35,6 +45,11 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(ListApprovals, desk.list)
     service.answer(GetApproval, desk.get)
     service.answer(CastVote, desk.vote)
+    outbox = Outbox(service.db, service.bus, service.log)
+    changes = Changes(DeclarationStore(service.db), service.mirror(TOOLS), outbox, failpoints)
+    service.answer(PrepareApprovalRules, changes.prepare)
+    service.answer(CommitApprovalRules, changes.commit)
+    service.background(lambda: outbox.publish_leftovers(settings.leftovers_poll_s), "events")
     service.background(desk.watch_deadlines, "deadlines")
     service.background(desk.publish_leftovers, "leftovers")
     return service
