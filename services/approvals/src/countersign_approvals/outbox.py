@@ -31,6 +31,7 @@ ON CONFLICT (event_id) DO NOTHING
 """
 _OF = "SELECT * FROM event WHERE approval_id = ANY($1) ORDER BY seq"
 _RESOLVED = "SELECT * FROM event WHERE approval_id = ANY($1) AND type LIKE '%.resolved.v1' ORDER BY seq"
+_KEPT = "SELECT DISTINCT approval_id FROM event WHERE approval_id = ANY($1) AND type LIKE '%.requested.v1'"
 _LEFT = "SELECT * FROM event WHERE published_at IS NULL AND written_at < $1 ORDER BY seq LIMIT 200"
 _PUBLISHED = "UPDATE event SET published_at = $2 WHERE event_id = ANY($1) AND published_at IS NULL"
 
@@ -86,6 +87,11 @@ class Outbox:
             await self._send(told)
         except CountersignError as error:
             self._log.warning("events not published yet", error=error.detail, events=len(told))
+
+    async def without_events(self, approval_ids: Sequence[str]) -> list[str]:
+        """Those of the approvals of which no event is kept."""
+        kept = {row["approval_id"] for row in await self._db.pool.fetch(_KEPT, list(approval_ids))}
+        return [approval_id for approval_id in approval_ids if approval_id not in kept]
 
     async def repeat(self, approval_ids: Sequence[str]) -> None:
         """Publish everything told of these approvals once more: what the stream still knows, it drops."""
