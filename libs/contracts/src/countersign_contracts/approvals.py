@@ -49,6 +49,7 @@ class Vote(Frozen):
     )
     standing: StandingOffer | None = Field(default=None, description="what the voter allows ahead with it")
     standing_id: str | None = Field(default=None, description="the standing approval that it comes from")
+    nth: int = Field(default=1, ge=1, description="of this person on this approval: earlier ones were voided")
 
 
 class AskedBy(Frozen):
@@ -80,6 +81,10 @@ class ApprovalEvent(Event):
         return f"{self.approval_id}.{self.spec.name}"
 
 
+def _nth(name: str, nth: int) -> str:
+    return name if nth == 1 else f"{name}:{nth}"  # no name holds a colon
+
+
 class ApprovalRequested(ApprovalEvent):
     """People are asked."""
 
@@ -97,7 +102,7 @@ class ApprovalVoted(ApprovalEvent):
     vote: Vote
 
     def event_id(self) -> str:
-        return f"{self.approval_id}.voted.{self.vote.voter}"
+        return f"{self.approval_id}.voted.{_nth(self.vote.voter, self.vote.nth)}"
 
 
 class ApprovalVoteVoided(ApprovalEvent):
@@ -107,9 +112,10 @@ class ApprovalVoteVoided(ApprovalEvent):
     voter: str
     reason: str
     voided_at: Time
+    nth: int = Field(default=1, ge=1, description="which of this person's votes on this approval")
 
     def event_id(self) -> str:
-        return f"{self.approval_id}.vote_voided.{self.voter}"
+        return f"{self.approval_id}.vote_voided.{_nth(self.voter, self.nth)}"
 
 
 class ApprovalVoteRefused(ApprovalEvent):
@@ -134,9 +140,10 @@ class ApprovalAdvanced(ApprovalEvent):
     spec: ClassVar[Spec] = Spec("APPROVALS", "approvals.advanced.{token}", ("approvals",))
     stage: RuleName
     at: Time
+    nth: int = Field(default=1, ge=1, description="grows with each vote that was voided: a stage may open again")
 
     def event_id(self) -> str:
-        return f"{self.approval_id}.advanced.{self.stage}"
+        return f"{self.approval_id}.advanced.{_nth(self.stage, self.nth)}"
 
 
 class ApprovalReminded(ApprovalEvent):
