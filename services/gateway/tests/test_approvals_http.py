@@ -70,7 +70,7 @@ def view(approval_id: str = "apr_1", state: str = "pending", resource: str | Non
     )
     return ApprovalView(
         approval_id=approval_id,
-        state=state,  # type: ignore[arg-type]
+        state=state,
         action=action(),
         decision=decision,
         owner_team="ops",
