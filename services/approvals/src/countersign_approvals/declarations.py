@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-import orjson
-
 from countersign_contracts.approval_rules import ApprovalRule, Webhook
 from countersign_contracts.catalogue import Document, Tool
 from countersign_contracts.commands import ChangePlan
@@ -82,5 +80,4 @@ def _change(item: Parsed, model: Model, before: Declared | None) -> tuple[Declar
 
 def shown(model: Model) -> dict[str, object]:
     """A rule or webhook as people compare it: what its file says."""
-    said: dict[str, object] = orjson.loads(model.model_dump_json(by_alias=True, exclude_none=True))
-    return said
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
