@@ -43,7 +43,7 @@ class Roster:
         if person is None or not _is(person, kind, name):
             raise CountersignError(
                 f"nobody is enrolled as {name} in {kind}:"
-                f" run `countersign people link-{kind}` and enter its code there",
+                " run `countersign people link-slack` and enter its code there",
                 code="not_enrolled",
             )
         return Voter(person.name, person, name)
