@@ -113,6 +113,7 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("ACTIONS", "policy-actions", "policy", ("actions.requested.*", "actions.refused.*")),
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
+    Consumer("FLEET", "approvals-people", "approvals", ("fleet.person_changed.*",)),
     Consumer("ACTIONS", "executor-actions", "executor", ("actions.granted.*",), ack_wait_s=30),
     Consumer("ACTIONS", "audit-actions", "audit", ("actions.*.*",), max_ack_pending=8192),
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),
