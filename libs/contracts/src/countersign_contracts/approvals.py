@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from .actions import ActionRef
+from .actions import Amendment as Amendment
 from .approval_rules import DEFAULT_RULE, Approver, Assurance, Narrowing, RuleName, Stage, StandingLimits
 from .conditions import ArgumentName
 from .event import Event, Spec
@@ -175,15 +176,6 @@ class ApprovalOverdue(ApprovalEvent):
     spec: ClassVar[Spec] = Spec("APPROVALS", "approvals.overdue.{token}", ("approvals",))
     deadline: Time
     at: Time
-
-
-class Amendment(Frozen):
-    """What an approver made of an action: another one, which is decided again."""
-
-    request_id: RequestId = Field(description="of the new action")
-    args: dict[str, Any]
-    digest: Digest = Field(description="of the new action")
-    by: str
 
 
 class ApprovalResolved(ApprovalEvent):

@@ -99,6 +99,16 @@ FINAL_SUBJECTS: tuple[str, ...] = (
 
 #: What happens to approvals: each gateway replica hears all of it, for the people who follow it live there.
 APPROVAL_SUBJECTS: tuple[str, ...] = ("approvals.*.*",)
+#: What is said of an approval while it waits.
+APPROVAL_PROGRESS_SUBJECTS: tuple[str, ...] = (
+    "approvals.requested.*",
+    "approvals.voted.*",
+    "approvals.vote_voided.*",
+    "approvals.advanced.*",
+    "approvals.reminded.*",
+    "approvals.escalated.*",
+    "approvals.overdue.*",
+)
 
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
@@ -110,6 +120,7 @@ CONSUMERS: tuple[Consumer, ...] = (
         ("actions.executed.*", "actions.denied.*", "actions.refused.*", "actions.reconciled.*"),
     ),
     Consumer("ACTIONS", "gateway-progress", "gateway", ("actions.held.*", "actions.granted.*", "actions.started.*")),
+    Consumer("APPROVALS", "gateway-approvals", "gateway", APPROVAL_PROGRESS_SUBJECTS),
     Consumer("ACTIONS", "policy-actions", "policy", ("actions.requested.*", "actions.refused.*")),
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
