@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from countersign_harness.authenticator import Authenticator
 from countersign_harness.pseudo_terminal import PseudoTerminal
 from countersign_harness.world import World
 
@@ -77,6 +78,40 @@ async def test_arrows_choose_and_several_marked_are_rejected_in_one_step(world: 
     assert [len(votes[name]) for name in (first, second, third)] == [1, 0, 1]
     assert votes[third][0]["comment"] == votes[first][0]["comment"] == "not today"
     assert votes[third][0]["digest"] != votes[first][0]["digest"], "each with its own"
+
+
+TWO_STEPS = """
+kind: approval_rule
+name: two_steps
+match: {tools: [write_thing]}
+stages: [{name: security, approvers: ["group:security"], quorum: 2, assurance: strong}]
+changes: {status: remove}
+"""
+
+
+async def test_a_stage_with_one_time_codes_is_shown_and_its_code_is_asked_for(world: World) -> None:
+    assert (await world.apply({"rule.yaml": TWO_STEPS}))["errors"] == []
+    for name in ("alice", "bob"):
+        await world.ok("PUT", f"/api/v1/people/{name}/groups", {"groups": ["security"]})
+    app = Authenticator((await world.ok("POST", "/api/v1/me/totp", {}, as_="alice"))["secret"])
+    await world.ok("POST", "/api/v1/me/totp/confirm", {"code": app.code()}, as_="alice")
+    request_id = await held(world)
+    async with watching(world, "--mine", rows=40) as tty:
+        await tty.until("1 that you may vote on", "2 of group:security")
+        tty.press("a")
+        shown = await tty.until("approve exactly this", "one-time code", "two_steps", "may vote now: alice, bob")
+        assert "may be changed" in shown and "status left out" in shown
+        tty.press(ENTER + "12345" + ENTER)
+        await tty.until("six digits")
+        tty.press("\x15000000" + ENTER)
+        await tty.until("nothing was voted", "is wrong")
+        tty.press("a" + ENTER + app.code() + ENTER)
+        await tty.until("still pending: it waits for")
+        await tty.until("nothing waits for a decision")
+        tty.press("q")
+        assert await tty.ended() == 0
+    (vote,) = (await world.approval_of(request_id))["votes"]
+    assert (vote["voter"], vote["assurance"], vote["stage"]) == ("alice", "strong", "security")
 
 
 async def test_nothing_is_voted_without_enter_and_ctrl_c_leaves_the_terminal_as_it_was(world: World) -> None:
