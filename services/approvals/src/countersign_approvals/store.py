@@ -49,10 +49,10 @@ WHERE v.voter = $1 AND v.voided_at IS NULL AND a.state = 'pending' ORDER BY a.ap
 _AMENDED_AS = f"SELECT {_FIELDS} FROM approval WHERE request_id = $1 AND state = 'amended'"  # noqa: S608
 _AGES = """
 SELECT count(*) AS n, min(requested_at) AS oldest,
-       count(*) FILTER (WHERE requested_at > $1 - interval '1 minute') AS "1m",
-       count(*) FILTER (WHERE requested_at > $1 - interval '10 minutes') AS "10m",
-       count(*) FILTER (WHERE requested_at > $1 - interval '1 hour') AS "1h",
-       count(*) FILTER (WHERE requested_at > $1 - interval '1 day') AS "1d"
+       count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '1 minute') AS "1m",
+       count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '10 minutes') AS "10m",
+       count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '1 hour') AS "1h",
+       count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '1 day') AS "1d"
 FROM approval WHERE state = 'pending'
 """
 
