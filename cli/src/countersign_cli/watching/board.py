@@ -82,10 +82,11 @@ class Board:
     """Everything that is shown.
 
     ``rows`` is how many lines the page has, and ``content`` how many what is shown whole takes; the screen says both
-    when it draws.
+    when it draws. ``at_time`` is the present, where it is another than the clock's.
     """
 
     mine: bool = False
+    at_time: datetime | None = None
     items: list[dict[str, Any]] = field(default_factory=list)
     more: bool = False
     at: str | None = None

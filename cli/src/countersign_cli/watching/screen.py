@@ -95,7 +95,10 @@ def _list(board: Board, page: int) -> Table | Text:
         return Text("\n  nothing waits for a decision" if board.live else "", style="dim")
     table = Table(box=None, expand=True, pad_edge=False, header_style="bold", show_edge=False)
     table.add_column("", width=3, no_wrap=True)
-    for name, ratio in (("TOOL", 3), ("AGENT", 3), ("ENV", 1), ("RISK", 1), ("WHAT IT TOUCHES", 4), ("WAITS FOR", 4)):
+    for name, ratio in (("TOOL", 3), ("AGENT", 3), ("ENV", 1)):
+        table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
+    table.add_column("RISK", width=8, no_wrap=True)
+    for name, ratio in (("WHAT IT WILL DO", 7), ("WAITS FOR", 4)):
         table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
     table.add_column("DEADLINE", width=10, no_wrap=True, overflow="ellipsis")
     room = max(1, page - 1)
@@ -108,10 +111,12 @@ def _list(board: Board, page: int) -> Table | Text:
             item["action"]["tool"],
             item["action"]["agent_id"],
             item["action"]["env"],
-            Text(risk, _RISK_STYLE.get(risk, "")),
+            Text(risk, "" if here else _RISK_STYLE.get(risk, "")),
             item.get("preview") or item.get("resource") or "",
             "; ".join(item.get("waits_for") or []),
-            Text("overdue", "bold red") if item.get("overdue") else ago(item["deadline"]),
+            Text("overdue", "bold" if here else "bold red")
+            if item.get("overdue")
+            else ago(item["deadline"], board.at_time),
         )
         row = [cell if isinstance(cell, Text) else Text(one_line(cell, _CELL)) for cell in cells]
         table.add_row(Text(mark, "bold cyan"), *row, style="reverse" if here else None)
@@ -127,7 +132,7 @@ def _whole(board: Board) -> Group:
         facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         facts.add_column(style="dim", no_wrap=True)
         facts.add_column(overflow="fold", ratio=1)
-        for name, value in sheet.facts(found):
+        for name, value in sheet.facts(found, board.at_time):
             style = {"risk": _RISK_STYLE.get(value, ""), "state": STATE_STYLE.get(value, "")}.get(name, "")
             facts.add_row(name, Text(value, style))
         parts += [facts, Text("\narguments, all of them", style="bold")]
@@ -135,7 +140,7 @@ def _whole(board: Board) -> Group:
         if stages := sheet.stages(found):
             parts.append(Text("\nstages", style="bold"))
             parts += [Text(f"  {stage}", overflow="fold") for stage in stages]
-        if votes := list(sheet.votes(found)):
+        if votes := list(sheet.votes(found, board.at_time)):
             parts.append(Text("\nvotes", style="bold"))
             parts += [Text(f"  {vote}", overflow="fold") for vote in votes]
     return Group(*parts)
