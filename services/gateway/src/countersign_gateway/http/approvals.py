@@ -295,12 +295,15 @@ async def _offer(parts: Parts, approval_id: str, body: StandingBody, at: datetim
     if resource is None:
         view: ApprovalView = await parts.bus.ask(GetApproval(approval_id=approval_id))
         resource = view.resource
-        if not resource or "*" in resource or len(resource) > 512:
-            # an agent chose these characters: they must not become a pattern unseen
-            raise CountersignError(
-                "body.standing.resource: this action's resource cannot stand for itself"
-                + (f" ({resource[:200]!r})" if resource else " (its tool declares none)")
-                + "; send a pattern, where `*` is any text",
-                code="invalid",
+        if resource is None:
+            raise _no_resource(
+                "what this action touches is not known: its tool declares none; nothing alike can be allowed ahead"
             )
+        if "*" in resource or len(resource) > 512:
+            # an agent chose these characters: they must not become a pattern unseen
+            raise _no_resource(f"{resource[:200]!r} cannot stand for itself; send a pattern, where `*` is any text")
     return StandingOffer(resource=resource, until=until, max_uses=body.max_uses)
+
+
+def _no_resource(why: str) -> CountersignError:
+    return CountersignError(f"body.standing.resource: {why}", code="invalid")
