@@ -97,8 +97,6 @@ FINAL_SUBJECTS: tuple[str, ...] = (
     "actions.cancelled.*",
 )
 
-#: What happens to approvals: each gateway replica hears all of it, for the people who follow it live there.
-APPROVAL_SUBJECTS: tuple[str, ...] = ("approvals.*.*",)
 #: What is said of an approval while it waits.
 APPROVAL_PROGRESS_SUBJECTS: tuple[str, ...] = (
     "approvals.requested.*",
@@ -109,6 +107,9 @@ APPROVAL_PROGRESS_SUBJECTS: tuple[str, ...] = (
     "approvals.escalated.*",
     "approvals.overdue.*",
 )
+
+#: What happens to approvals: each gateway replica hears all of it, for the people who follow it live there.
+APPROVAL_SUBJECTS: tuple[str, ...] = ("approvals.*.*",)
 
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
