@@ -42,8 +42,7 @@ class Roster:
         person = await self._now(known.name) if known is not None else None
         if person is None or not _is(person, kind, name):
             raise CountersignError(
-                f"nobody is enrolled as {name} in {kind}:"
-                f" run `countersign people link-{kind}` and enter its code there",
+                f"nobody is enrolled as {name} in {kind}: run `countersign people link-slack` and enter its code there",
                 code="not_enrolled",
             )
         return Voter(person.name, person, name)
