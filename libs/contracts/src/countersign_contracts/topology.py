@@ -11,6 +11,7 @@ from typing import Literal
 from . import (
     actions,
     approval_commands,
+    approval_rules,
     approvals,
     commands,
     control,
@@ -126,6 +127,12 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
     Consumer("FLEET", "approvals-people", "approvals", ("fleet.person_changed.*",)),
+    Consumer(
+        "APPROVALS",
+        "approvals-webhooks",
+        "approvals",
+        tuple(f"approvals.{event}.*" for event in approval_rules.WEBHOOK_EVENTS),
+    ),
     Consumer("ACTIONS", "executor-actions", "executor", ("actions.granted.*",), ack_wait_s=30),
     Consumer("ACTIONS", "audit-actions", "audit", ("actions.*.*",), max_ack_pending=8192),
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),

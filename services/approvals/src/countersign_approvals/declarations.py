@@ -1,4 +1,7 @@
-"""What a change of approval rules and webhooks would do: every error with file and line, or what to write. Pure."""
+"""What a change of approval rules and webhooks would do: every error with file and line, or what to write.
+
+Pure, but for a look at which signing secrets there are.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from countersign_contracts.control import DeclaredChange
 from countersign_contracts.documents import Parsed, read_documents
 
 from .rule_checks import marked_errors, rule_errors
+from .webhooks_checks import webhook_errors
+from .webhooks_secrets import NO_SECRETS, WebhookSecrets
 
 Kind = Literal["approval_rule", "webhook"]
 Model: TypeAlias = ApprovalRule | Webhook
@@ -41,7 +46,11 @@ class Change:
 
 
 def plan_change(
-    documents: Sequence[Document], present: Sequence[Declared], revision: int, tools: Mapping[str, Tool]
+    documents: Sequence[Document],
+    present: Sequence[Declared],
+    revision: int,
+    tools: Mapping[str, Tool],
+    secrets: WebhookSecrets = NO_SECRETS,
 ) -> Change:
     """What ``documents`` would change; with errors, nothing. Tools among the documents stand above ``tools``."""
     parsed, errors = read_documents(documents)
@@ -54,6 +63,8 @@ def plan_change(
     for item, model in declared:
         if isinstance(model, ApprovalRule):
             errors += rule_errors(item, model, known)
+        else:
+            errors += webhook_errors(item, model, secrets.fault, secrets.names())
     names = {(item.kind, item.name) for item, _ in declared}
     others = [d.model for d in present if isinstance(d.model, ApprovalRule) and d.key not in names]
     errors += [e for item in parsed if isinstance(item.model, Tool) for e in marked_errors(item, item.model, others)]
