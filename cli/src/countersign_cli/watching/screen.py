@@ -95,10 +95,11 @@ def _list(board: Board, page: int) -> Table | Text:
         return Text("\n  nothing waits for a decision" if board.live else "", style="dim")
     table = Table(box=None, expand=True, pad_edge=False, header_style="bold", show_edge=False)
     table.add_column("", width=3, no_wrap=True)
-    for name, ratio in (("TOOL", 3), ("AGENT", 3), ("ENV", 1)):
+    for name, ratio in (("TOOL", 3), ("AGENT", 3)):
         table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
-    table.add_column("RISK", width=8, no_wrap=True)
-    for name, ratio in (("WHAT IT WILL DO", 7), ("WAITS FOR", 4)):
+    for name, width in (("ENV", 7), ("RISK", 8)):
+        table.add_column(name, width=width, no_wrap=True, overflow="ellipsis")
+    for name, ratio in (("WHAT IT WILL DO", 6), ("WAITS FOR", 5)):
         table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
     table.add_column("DEADLINE", width=10, no_wrap=True, overflow="ellipsis")
     room = max(1, page - 1)
