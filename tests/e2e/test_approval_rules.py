@@ -233,3 +233,24 @@ async def test_lists_are_filtered_and_what_happens_is_told_live(paying: World) -
                 if line.startswith(b"data: "):
                     kinds.append(json.loads(line[6:])["kind"])
     assert kinds == ["requested", "voted", "resolved"]
+
+
+async def test_huge_arguments_hide_no_approval(paying: World) -> None:
+    """What one answer on the bus cannot carry comes in several pages: an agent cannot make the list fail."""
+    await declare(paying, GENEROUS)
+    asked = [
+        await paying.submit("pay", {"account": f"A-{n}", "cents": 1, "note": "x" * 100_000}, env="prod", wait=0)
+        for n in range(12)
+    ]
+    wanted = {each["request_id"] for each in asked}
+    for request_id in wanted:
+        await paying.until(request_id, "held")
+    found: list[str] = []
+    after = ""
+    async with asyncio.timeout(20):
+        while len(found) < len(wanted):
+            page = await paying.ok("GET", f"{APPROVALS}?state=pending&limit=200{after}", as_="alice")
+            assert page["items"]
+            found += [item["action"]["request_id"] for item in page["items"]]
+            after = f"&after={page['next']}"
+    assert set(found) == wanted and len(found) == len(wanted) and page["next"] is None
