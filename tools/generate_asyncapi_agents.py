@@ -14,14 +14,21 @@ _SAID: dict[str, tuple[str, str | None]] = {
     ),
     "call": ("Asks for an action and waits for its outcome.", schemas.SUBMISSION),
     "get": ("Asks what became of one of its own actions.", schemas.LOOKUP),
+    "list": ("Asks for its own actions, by session and state: what it finds again after a restart.", schemas.LISTING),
     "cancel": ("Withdraws one of its own actions that is not granted yet.", schemas.LOOKUP),
     "heartbeat": ("Says that it lives; kept as last seen.", schemas.HEARTBEAT),
     "logs": ("Log records, kept for a short while.", None),
     "metrics": ("Measurements, kept for a short while.", None),
 }
-_ASKED = ("call", "get", "cancel")
+#: What is asked, and by which message it is answered.
+_ASKED = {
+    "call": topology.RESULT_TYPE,
+    "get": topology.RESULT_TYPE,
+    "list": topology.RESULTS_TYPE,
+    "cancel": topology.RESULT_TYPE,
+}
 #: Who takes what no stream keeps.
-_TAKEN_BY = {"call": "gateway", "get": "gateway", "cancel": "gateway", "heartbeat": "registry"}
+_TAKEN_BY = {"call": "gateway", "get": "gateway", "list": "gateway", "cancel": "gateway", "heartbeat": "registry"}
 _TELEMETRY = "countersign.telemetry"
 
 
@@ -46,6 +53,9 @@ def _messages(document: Document) -> None:
         schemas.LOOKUP, title="Lookup", summary="Which action is meant.", payload=schema_file(schemas.LOOKUP)
     )
     document.message(
+        schemas.LISTING, title="Listing", summary="Which actions are meant.", payload=schema_file(schemas.LISTING)
+    )
+    document.message(
         schemas.HEARTBEAT,
         title="Heartbeat",
         summary="How the agent is; the body may be empty.",
@@ -59,6 +69,13 @@ def _messages(document: Document) -> None:
         " ce-subject = the agent's id: what is not, is not a result.",
         headers=signed_headers(topology.RESULT_TYPE, ("gateway",)),
         payload=schema_file(topology.RESULT_TYPE),
+    )
+    document.message(
+        topology.RESULTS_TYPE,
+        title="Results",
+        summary="Several actions' results, newest first, or the problem that stood in the way. Signed likewise.",
+        headers=signed_headers(topology.RESULTS_TYPE, ("gateway",)),
+        payload=schema_file(topology.RESULTS_TYPE),
     )
 
 
@@ -85,8 +102,8 @@ def _said(document: Document, verb: str) -> None:
     )
     reply = None
     if verb in _ASKED:
-        document.inbox("agent", "agents", topology.RESULT_TYPE)
-        reply = ("agent", topology.RESULT_TYPE)
+        document.inbox("agent", "agents", _ASKED[verb])
+        reply = ("agent", _ASKED[verb])
     document.operation(f"agent.sends.{name}", "agent", "send", name, reply=reply)
     for service in takers:
         document.operation(f"{service}.receives.{name}", service, "receive", name, reply=reply)

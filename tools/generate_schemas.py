@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from countersign_contracts import topology, warrant
-from countersign_contracts.actions import ActionResult
+from countersign_contracts.actions import ActionPage, ActionResult
 from countersign_contracts.catalogue import AgentDeclaration, Profile, Tool
 from countersign_contracts.errors import PROBLEM_PREFIX
 from countersign_contracts.projection import BUCKETS
 from countersign_gateway.http.problems import PROBLEM_SCHEMA
-from countersign_gateway.ingress import Lookup
+from countersign_gateway.ingress import Listing, Lookup
 from countersign_gateway.submission import BusSubmission
 from countersign_registry.heartbeat import Heartbeat
 from generate_flows import address, commands, events
@@ -44,6 +44,7 @@ _ORDER = ("title", "description", "type", "const", "enum", "properties", "requir
 
 SUBMISSION = "countersign.submission.v1"
 LOOKUP = "countersign.lookup.v1"
+LISTING = "countersign.listing.v1"
 HEARTBEAT = "countersign.heartbeat.v1"
 
 
@@ -114,8 +115,10 @@ def _all() -> Iterator[Schema]:
         yield schema
     yield _of(SUBMISSION, "agent", BusSubmission)
     yield _of(LOOKUP, "agent", Lookup)
+    yield _of(LISTING, "agent", Listing)
     yield _of(HEARTBEAT, "agent", Heartbeat)
     yield _schema(topology.RESULT_TYPE, "agent", {"title": "Result", **_either(None, ActionResult)})
+    yield _schema(topology.RESULTS_TYPE, "agent", {"title": "Results", **_either(None, ActionPage)})
     yield _of(warrant.TYPE, "token", warrant.Warrant)
 
 

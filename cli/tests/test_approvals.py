@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from countersign_cli.commands.approvals import deadline
+from countersign_cli.approving.sheet import deadline
 
 ALICE = {"voter": "alice", "vote": "approve"}
 BOB = {"voter": "bob", "vote": "reject"}

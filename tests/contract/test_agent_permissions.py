@@ -175,7 +175,7 @@ async def test_a_service_among_the_agents_plays_its_part_alone(deployment: Deplo
     if gateway:
         may |= {subject for subject in every if subject.startswith("_INBOX.")}
     assert await line.refused_to_say(every) == every - may
-    hears = {"agents.*.call", "agents.*.get", "agents.*.cancel"} if gateway else {"agents.*.heartbeat"}
+    hears = {"agents.*.call", "agents.*.get", "agents.*.list", "agents.*.cancel"} if gateway else {"agents.*.heartbeat"}
     asked = {subjects.agent("*", verb) for verb in subjects.AGENT_PUBLISHES} | {"agents.>", "agents.*.results.>", ">"}
     assert await line.refused_to_hear(asked) == asked - hears
 

@@ -193,7 +193,7 @@ def test_nobody_is_said_to_do_what_the_server_refuses(document: Json, service: s
 
 def test_every_signed_message_says_its_type_and_its_signer(document: Json) -> None:
     signed = {**EVENTS, **COMMANDS}
-    for type in (*signed, topology.RESULT_TYPE):
+    for type in (*signed, topology.RESULT_TYPE, topology.RESULTS_TYPE):
         envelope, own = document["components"]["messages"][type]["headers"]["allOf"]
         required = resolve(document, envelope)["required"]
         assert {"ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "ce-keyid", "ce-signature"} <= set(required)

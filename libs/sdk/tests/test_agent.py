@@ -45,6 +45,59 @@ async def test_submit_wait_get_cancel_and_heartbeat(world: Any, over: str) -> No
     assert view["heartbeat"]["version"] == "1.2.3"
 
 
+@pytest.mark.parametrize("over", ["nats", "http"])
+async def test_an_agent_that_restarted_finds_its_actions_again_and_withdraws_them(world: Any, over: str) -> None:
+    async with world.agent(over=over) as agent:
+        for n in range(3):
+            await agent.submit("write_thing", {"thing_id": n + 1, "status": "x"}, env="prod", session_id="run-1")
+        other = await agent.call("read_thing", {"thing_id": 1}, env="dev", session_id="run-2")
+    async with world.agent("worker-2", over=over) as another:
+        assert await another.actions(session_id="run-1") == []
+        assert await another.actions() == []
+    async with world.agent(over=over) as again:
+        for found in await again.actions(session_id="run-1"):
+            await world.until(found.request_id, "held")
+        held = await again.actions(session_id="run-1", state="held")
+        assert len(held) == 3 and [h.request_id for h in held] == sorted((h.request_id for h in held), reverse=True)
+        assert [a.request_id for a in await again.actions(session_id="run-2")] == [other.request_id]
+        assert [a.request_id for a in await again.actions(tool="read_thing")] == [other.request_id]
+        assert [a.request_id for a in await again.actions(limit=2)] == [other.request_id, held[0].request_id]
+        for each in held:
+            assert (await again.cancel(each.request_id, "the run was given up")).state == "cancelled"
+        assert await again.actions(session_id="run-1", state="held") == []
+        with pytest.raises(CountersignError) as refused:
+            await again.actions(state="no such state")
+        assert refused.value.code == "invalid"
+
+
+async def test_several_pages_are_put_together(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over NATS a page ends where one answer is full, whatever was asked for."""
+    monkeypatch.setattr("countersign_gateway.ingress._PAGE_BYTES", 700)
+    async with world.agent() as agent:
+        wanted = [
+            (await agent.submit("write_thing", {"thing_id": n + 1, "status": "x"}, env="prod")).request_id
+            for n in range(5)
+        ]
+        assert [found.request_id for found in await agent.actions()] == wanted[::-1]
+
+
+@pytest.mark.parametrize("over", ["nats", "http"])
+async def test_while_it_waits_an_agent_hears_that_it_is_held_and_how_it_ends(world: Any, over: str) -> None:
+    async with world.agent(over=over) as agent:
+        heard: list[str] = []
+        held = await agent.submit("write_thing", {"thing_id": 1, "status": "x"}, env="prod")
+        await world.until(held.request_id, "held")
+        waiting = asyncio.create_task(
+            agent.wait(held.request_id, 20, on_change=lambda result: heard.append(result.state))
+        )
+        async with asyncio.timeout(10):
+            while "held" not in heard:
+                await asyncio.sleep(0.02)
+        await world.vote(await world.approval_of(held.request_id), "approve")
+        assert (await waiting).state == "succeeded"
+        assert heard[0] == "held" and heard[-1] == "succeeded"
+
+
 async def test_an_answer_that_the_gateway_did_not_sign_is_ignored(world: Any) -> None:
     """Whoever can publish on the results subject still cannot speak for the gateway."""
     async with world.agent() as agent:

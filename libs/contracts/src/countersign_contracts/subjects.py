@@ -6,8 +6,8 @@ Subjects of account CORE follow from the events (:mod:`.event`) and the commands
 from __future__ import annotations
 
 #: Verbs an agent may publish under ``agents.<its id>.``; ``actions``, ``logs`` and ``metrics`` are kept by streams,
-#: ``call``, ``get`` and ``cancel`` are request-reply, ``heartbeat`` is plain NATS.
-AGENT_PUBLISHES = ("actions", "call", "get", "cancel", "heartbeat", "logs", "metrics")
+#: ``call``, ``get``, ``list`` and ``cancel`` are request-reply, ``heartbeat`` is plain NATS.
+AGENT_PUBLISHES = ("actions", "call", "get", "list", "cancel", "heartbeat", "logs", "metrics")
 #: Verbs an agent may hear under ``agents.<its id>.``, with everything below them.
 AGENT_HEARS = ("results", "control")
 

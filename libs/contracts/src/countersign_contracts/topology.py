@@ -41,6 +41,7 @@ CHECKPOINT_TYPE = "countersign.checkpoint.v1"
 UNVERIFIED_TYPE = "countersign.audit.unverified.v1"
 REPEATED_TYPE = "countersign.audit.repeated.v1"
 RESULT_TYPE = "countersign.result.v1"
+RESULTS_TYPE = "countersign.results.v1"
 
 DAY_S = 86_400
 MIB = 1024 * 1024
@@ -107,6 +108,9 @@ APPROVAL_PROGRESS_SUBJECTS: tuple[str, ...] = (
     "approvals.overdue.*",
 )
 
+#: What happens to approvals: each gateway replica hears all of it, for the people who follow it live there.
+APPROVAL_SUBJECTS: tuple[str, ...] = ("approvals.*.*",)
+
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
     Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",), max_ack_pending=32_768),
@@ -161,7 +165,7 @@ def emits(service: str) -> frozenset[str]:
     types |= {
         "policy": {WARRANT_TYPE},
         "audit": {CHECKPOINT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
-        "gateway": {RESULT_TYPE},
+        "gateway": {RESULT_TYPE, RESULTS_TYPE},
     }.get(service, set())
     return frozenset(types)
 
@@ -211,7 +215,7 @@ def core_access(service: str) -> Access:
                 f"$JS.FC.KV_{bucket.name}.>",
             ]
     if service == "gateway":
-        subscribe += FINAL_SUBJECTS
+        subscribe += FINAL_SUBJECTS + APPROVAL_SUBJECTS
     if service == "audit":
         # the incarnation of each stream (its creation time) is part of every entry; what the consumer did not bring
         # is read by its sequence, so that the ledger has every message in the stream's order
@@ -229,7 +233,13 @@ def agents_access(service: str) -> Access | None:
     if service == "gateway":
         publish, subscribe = _consuming("gateway", "AGENTS")
         publish += ["agents.*.results.*", "agents.*.heartbeat", f"{subjects.inbox('*')}.>"]
-        subscribe += [f"{subjects.inbox('gateway')}.>", "agents.*.call", "agents.*.get", "agents.*.cancel"]
+        subscribe += [
+            f"{subjects.inbox('gateway')}.>",
+            "agents.*.call",
+            "agents.*.get",
+            "agents.*.list",
+            "agents.*.cancel",
+        ]
         return Access(tuple(publish), tuple(subscribe))
     if service == "registry":
         return Access(("agents.*.control.>",), (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat"))

@@ -17,13 +17,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from countersign_contracts import subjects
-from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.actions import FINAL_STATES, ActionPage, ActionResult
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError, Unavailable
-from countersign_contracts.topology import RESULT_TYPE
+from countersign_contracts.topology import RESULT_TYPE, RESULTS_TYPE
 from countersign_ledger import TrustBundle
 
-from .transport import jittered, retry_after_s
+from .transport import Hears, jittered, retry_after_s
 
 #: How long to wait before an unanswered message is sent again, doubling up to the last value.
 _REPEAT_S = (1.0, 2.0, 4.0)
@@ -145,11 +145,13 @@ class NatsTransport:
                     raise
                 await asyncio.sleep(again)
 
-    async def get(self, request_id: str, wait_s: float) -> ActionResult:
+    async def get(self, request_id: str, wait_s: float, hears: Hears | None = None) -> ActionResult:
         """Ask for the state; while it has not ended, listen for its result."""
+        hears = hears or _deaf
         queue = self._heard.setdefault(request_id, asyncio.Queue())
         try:
             result = await self._ask("get", {"request_id": request_id}, 5)
+            hears(result)
             if result.state in FINAL_STATES or wait_s <= 0:
                 return result
             try:
@@ -157,12 +159,25 @@ class NatsTransport:
                 async with asyncio.timeout(min(wait_s, 5)):
                     while True:
                         heard = self._read(await queue.get())
-                        if heard is not None and heard.state in FINAL_STATES:
-                            return heard
+                        if heard is not None:
+                            hears(heard)
+                            if heard.state in FINAL_STATES:
+                                return heard
             except TimeoutError:
-                return await self._ask("get", {"request_id": request_id}, 5)
+                result = await self._ask("get", {"request_id": request_id}, 5)
+                hears(result)
+                return result
         finally:
             self._heard.pop(request_id, None)
+
+    async def page(self, wanted: dict[str, Any]) -> ActionPage:
+        """List them."""
+        msg = await self._request_once("list", wanted, 5)
+        if not self._is_gateway_s(msg, RESULTS_TYPE, RESULT_TYPE):  # a problem is a result
+            raise CountersignError("the answer is not signed by the gateway: it was ignored")
+        if problem := orjson.loads(msg.data).get("problem"):
+            raise CountersignError.from_problem(problem)
+        return ActionPage.from_bytes(msg.data)
 
     async def cancel(self, request_id: str, reason: str | None) -> ActionResult:
         """Withdraw it."""
@@ -176,31 +191,44 @@ class NatsTransport:
     # --- answers --------------------------------------------------------------------------------------
 
     async def _ask(self, verb: str, body: dict[str, Any], timeout_s: float) -> ActionResult:
-        try:
-            msg = await self._client.request(subjects.agent(self.agent_id, verb), orjson.dumps(body), timeout=timeout_s)
-        except nats.errors.NoRespondersError:
-            raise Unavailable("the gateway is not running") from None
-        except (TimeoutError, nats.errors.Error, OSError) as error:
-            raise Unavailable(f"the gateway did not answer: {error}") from None
-        result = self._read(msg)
+        result = self._read(await self._request_once(verb, body, timeout_s))
         if result is None:
             raise CountersignError("the answer is not signed by the gateway: it was ignored")
         return result
 
+    async def _request_once(self, verb: str, body: dict[str, Any], timeout_s: float) -> Msg:
+        try:
+            return await self._client.request(
+                subjects.agent(self.agent_id, verb), orjson.dumps(body), timeout=timeout_s
+            )
+        except nats.errors.NoRespondersError:
+            raise Unavailable("the gateway is not running") from None
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise Unavailable(f"the gateway did not answer: {error}") from None
+
     def _read(self, msg: Msg) -> ActionResult | None:
         """The result; None if it is not the gateway's. Raises the problem that was answered."""
-        if self._trust is not None:
-            try:
-                envelope = Envelope.read(msg.headers, msg.data)
-                envelope.verify(self._trust)
-            except CountersignError:
-                return None
-            if envelope.type != RESULT_TYPE or envelope.subject != self.agent_id:
-                return None
+        if not self._is_gateway_s(msg, RESULT_TYPE):
+            return None
         body = orjson.loads(msg.data)
         if problem := body.get("problem"):
             raise CountersignError.from_problem(problem)
         return ActionResult.from_bytes(msg.data)
+
+    def _is_gateway_s(self, msg: Msg, *types: str) -> bool:
+        """Whether the gateway signed it for this agent, as one of ``types``; without a trust bundle nobody can say."""
+        if self._trust is None:
+            return True
+        try:
+            envelope = Envelope.read(msg.headers, msg.data)
+            envelope.verify(self._trust)
+        except CountersignError:
+            return False
+        return envelope.type in types and envelope.subject == self.agent_id
+
+
+def _deaf(_: ActionResult) -> None:
+    """Nobody wants to be told."""
 
 
 def _pauses() -> Any:

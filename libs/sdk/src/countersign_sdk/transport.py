@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from countersign_contracts.actions import ActionResult
+from countersign_contracts.actions import ActionPage, ActionResult
 from countersign_contracts.errors import CountersignError
 
 
@@ -18,6 +19,10 @@ def retry_after_s(error: CountersignError) -> float:
 def jittered(pause_s: float) -> float:
     """Up to a fifth longer, so that callers that were turned away together do not come back together."""
     return pause_s * random.uniform(1.0, 1.2)  # noqa: S311
+
+
+#: Is told what was heard of an action while waiting for it, its end included.
+Hears = Callable[[ActionResult], None]
 
 
 class Transport(Protocol):
@@ -35,8 +40,11 @@ class Transport(Protocol):
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
         """Hand in an action and wait up to ``wait_s`` seconds for its outcome."""
 
-    async def get(self, request_id: str, wait_s: float) -> ActionResult:
-        """What became of an action; waits up to ``wait_s`` seconds for its outcome."""
+    async def get(self, request_id: str, wait_s: float, hears: Hears | None = None) -> ActionResult:
+        """What became of an action; waits up to ``wait_s`` seconds for its outcome, and tells what it hears of it."""
+
+    async def page(self, wanted: dict[str, Any]) -> ActionPage:
+        """The agent's own actions, newest first; ``wanted``: session_id, state, tool, before, limit."""
 
     async def cancel(self, request_id: str, reason: str | None) -> ActionResult:
         """Withdraw it."""

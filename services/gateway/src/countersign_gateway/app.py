@@ -15,6 +15,7 @@ from .cancellation import Cancellation
 from .changes import Changes
 from .credentials import Credentials
 from .dead_letters import STREAM, DeadLetters
+from .following import Following
 from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
@@ -81,6 +82,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     approvals = Approvals(rows, ingress.announce)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
+    following = Following(
+        service.bus.connection, service.trust, settings.max_followers, settings.max_untold_events, service.log
+    )
     recording = Recording(settings, store, service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     letters = DeadLetters(
@@ -96,6 +100,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         credentials=Credentials(agents, people),
         changes=changes,
         dead_letters=letters,
+        following=following,
         ingress=ingress,
         agents=agents,
         people=people,
@@ -109,6 +114,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     service.on_start(open_actions.recount)
     service.on_start(overhearing.start)
+    service.on_start(following.start)
     service.on_start(ingress.start)
     # what agents queue is not sealed yet: it may not go on among the dead letters, and so into the ledger
     service.consume_raw(
@@ -139,4 +145,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
     service.on_stop(waiters.release)
+    service.on_stop(following.release)
     return service

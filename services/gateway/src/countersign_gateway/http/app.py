@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from starlette.routing import BaseRoute
 
-from . import actions, dead_letters, first_control_layer, fleet, governance, people, problems
+from . import actions, approvals, dead_letters, first_control_layer, fleet, governance, people, problems
 from .context import Parts, PartsOf
 
 DESCRIPTION = """The execution control plane for AI agents: every action is decided by policy, countersigned by a person
@@ -29,6 +29,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     problems.install(app, log)
     app.router.routes.extend(health)
     app.include_router(actions.router)
+    app.include_router(approvals.router)
     app.include_router(governance.router)
     app.include_router(dead_letters.router)
     app.include_router(fleet.router)
