@@ -33,6 +33,11 @@ class Layout:
         return self.root / "secrets"
 
     @property
+    def webhook_secrets(self) -> Path:
+        """Signing secrets of webhooks, a file each; only the approvals service reads them."""
+        return self.root / "webhook-secrets"
+
+    @property
     def postgres_passwords(self) -> Path:
         """The roles' passwords."""
         return self.root / "keys" / "postgres.json"
@@ -86,5 +91,5 @@ class Layout:
 
     def make(self) -> None:
         """Create the folders."""
-        for folder in (self.root, self.root / "keys", self.secrets, self.nats):
+        for folder in (self.root, self.root / "keys", self.secrets, self.webhook_secrets, self.nats):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "seal_key_file": layout.box_public,
             "mark_key_file": layout.marks_key,
         },
+        "approvals": {"webhook_secrets_folder": layout.webhook_secrets},
         "executor": {"secrets_file": layout.secrets, "open_key_file": layout.box_key},
         "audit": {"checkpoint_file": layout.checkpoints},
         "registry": {

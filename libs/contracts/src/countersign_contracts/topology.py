@@ -11,6 +11,7 @@ from typing import Literal
 from . import (
     actions,
     approval_commands,
+    approval_rules,
     approvals,
     commands,
     control,
@@ -18,6 +19,7 @@ from . import (
     fleet,
     people_commands,
     subjects,
+    webhook_commands,
 )
 from .command import COMMANDS
 from .event import EVENTS
@@ -34,6 +36,7 @@ DEFINED_IN = (
     dead_letter_commands,
     fleet,
     people_commands,
+    webhook_commands,
 )
 
 Account = Literal["AGENTS", "CORE"]
@@ -126,6 +129,12 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
     Consumer("FLEET", "approvals-people", "approvals", ("fleet.person_changed.*",)),
+    Consumer(
+        "APPROVALS",
+        "approvals-webhooks",
+        "approvals",
+        tuple(f"approvals.{event}.*" for event in approval_rules.WEBHOOK_EVENTS),
+    ),
     Consumer("ACTIONS", "executor-actions", "executor", ("actions.granted.*",), ack_wait_s=30),
     Consumer("ACTIONS", "audit-actions", "audit", ("actions.*.*",), max_ack_pending=8192),
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),
