@@ -216,13 +216,14 @@ def _environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """A reader who begins in an empty folder; whatever was started is ended with the module."""
-    gateway, nats, health, *_, shop, letters, tickets = range(first := free_run(10), first + 10)
+    gateway, nats, health, *_, hooks, shop, letters, tickets = range(first := free_run(11), first + 11)
     instead = {
         "countersign up": f"countersign up --port {gateway} --nats-port {nats} --health-port {health}",
         "8001": str(gateway),
         "4222": str(nats),
         "9000": str(shop),
         "9001": str(letters),
+        "9002": str(hooks),
         "8000": str(tickets),
     }
     reader = Reader(tmp_path_factory.mktemp("reader"), instead)

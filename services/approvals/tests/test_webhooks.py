@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
+import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from countersign_chassis import Failpoints
 from countersign_contracts.approval_commands import PrepareApprovalRules
 from countersign_contracts.catalogue import Document
+from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import prefixed
+from countersign_contracts.webhook_commands import ListDeliveries, ListWebhooks, RepeatDeliveries
 
 from .conftest import Scene, vote
 
@@ -282,3 +285,42 @@ async def test_an_unknown_secret_is_an_error_with_file_and_line(offstage: Scene,
     [error] = plan.errors
     assert (error.path, error.line) == ("hooks.yaml", 4) and "has no secret `nothing`" in error.message
     assert "hook" in (error.allowed or "") and SECRET not in str(plan)
+
+
+async def test_what_was_given_up_is_listed_and_posted_again_when_people_say_so(
+    offstage: Scene, receiver: Receiver
+) -> None:
+    await start(offstage)
+    await offstage.apply(hook(receiver, events=["requested"]) + "\n---\n" + hook(receiver, "b", "b", enabled=False))
+    receiver.answers = [410] * 3
+    held = [await offstage.hold(n=n) for n in range(3)]
+    await receiver.got(3)
+    async with asyncio.timeout(20):
+        while (await offstage.gateway.ask(ListWebhooks())).items[1].given_up < 3:
+            await asyncio.sleep(0.02)
+    listed = await offstage.gateway.ask(ListWebhooks())
+    assert [(each.webhook.name, each.pending, each.given_up) for each in listed.items] == [("b", 0, 0), ("ops", 0, 3)]
+
+    pages: list[Any] = []
+    after = None
+    while True:
+        page = await offstage.gateway.ask(ListDeliveries(webhook="ops", state="given_up", limit=2, after=after))
+        pages += page.items
+        if (after := page.next) is None:
+            break
+    assert sorted(each.approval_id for each in pages) == sorted(each.approval_id for each in held)
+    assert pages == sorted(pages, key=lambda each: each.created_at, reverse=True)
+    assert {(each.last_status, each.tries, each.next_at) for each in pages} == {(410, 1, None)}
+    assert {each.webhook_id for each in pages} == {post.id for post in receiver.posts}
+    assert (await offstage.gateway.ask(ListDeliveries(webhook="b"))).items == ()
+    with pytest.raises(CountersignError, match="`after` is what a page gave"):
+        await offstage.gateway.ask(ListDeliveries(after="yesterday"))
+
+    one = await offstage.gateway.ask(RepeatDeliveries(webhook="ops", event_id=pages[0].event_id, by="ann"))
+    assert one.count == 1 and (await receiver.got(4))[3].id == pages[0].webhook_id
+    rest = await offstage.gateway.ask(RepeatDeliveries(webhook="ops", by="ann"))
+    assert rest.count == 2 and len({post.id for post in await receiver.got(6)}) == 3
+    for order in (RepeatDeliveries(webhook="b", by="ann"), RepeatDeliveries(webhook="ops", event_id="none", by="ann")):
+        with pytest.raises(CountersignError, match="was given up for webhook") as error:
+            await offstage.gateway.ask(order)
+        assert error.value.code == "not_found"

@@ -19,6 +19,7 @@ from . import (
     fleet,
     people_commands,
     subjects,
+    webhook_commands,
 )
 from .command import COMMANDS
 from .event import EVENTS
@@ -35,6 +36,7 @@ DEFINED_IN = (
     dead_letter_commands,
     fleet,
     people_commands,
+    webhook_commands,
 )
 
 Account = Literal["AGENTS", "CORE"]

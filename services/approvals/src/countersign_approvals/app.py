@@ -13,6 +13,7 @@ from countersign_contracts.approval_commands import (
     RevokeStanding,
 )
 from countersign_contracts.projection import PEOPLE, TOOLS
+from countersign_contracts.webhook_commands import ListDeliveries, ListWebhooks, RepeatDeliveries
 
 from .changes import Changes
 from .clock import Clock
@@ -31,6 +32,7 @@ from .store import Store
 from .voting import Voting
 from .webhooks import Webhooks
 from .webhooks_measures import WebhookMeasures
+from .webhooks_reading import WebhooksReading
 from .webhooks_secrets import WebhookSecrets
 from .webhooks_sender import WebhookSender
 from .webhooks_store import WebhookStore
@@ -68,6 +70,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         at_once=settings.webhook_posts_at_once,
     )
     webhooks = Webhooks(deliveries, declarations, sender)
+    webhooks_read = WebhooksReading(deliveries, declarations, sender, service.log)
 
     service.on_start(desk.keep_unpublished)
     service.consume("approvals-actions", desk.actions, max_batch=64)
@@ -80,6 +83,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(RevokeStanding, standings.revoke)
     service.answer(PrepareApprovalRules, changes.prepare)
     service.answer(CommitApprovalRules, changes.commit)
+    service.answer(ListWebhooks, webhooks_read.list)
+    service.answer(ListDeliveries, webhooks_read.deliveries)
+    service.answer(RepeatDeliveries, webhooks_read.repeat)
     service.background(clock.run, "deadlines")
     service.background(clock.watch, "gauges")
     service.background(lambda: outbox.publish_leftovers(settings.leftovers_poll_s), "leftovers")

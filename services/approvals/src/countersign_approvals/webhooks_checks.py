@@ -22,10 +22,9 @@ def webhook_errors(
     """Everything wrong with it; ``fault`` says what is wrong with a secret, ``names`` are those there are."""
     yield from _url_errors(item, webhook)
     if (wrong := fault(webhook.secret)) is not None:
-        known = f"one of {', '.join(names)}" if names else "none is there yet"
-        yield item.error(
-            ("secret",), wrong, f"{known}; a file of that name with `{PREFIX}` and 24 to 64 bytes in base64"
-        )
+        known = f"one of {', '.join(names)}; or" if names else ""
+        file = f"a file of that name in its folder of webhook secrets, with `{PREFIX}` and 24 to 64 bytes in base64"
+        yield item.error(("secret",), wrong, f"{known} {file}".strip())
 
 
 def _url_errors(item: Parsed, webhook: Webhook) -> Iterator[FileError]:

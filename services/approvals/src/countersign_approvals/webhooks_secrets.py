@@ -28,7 +28,7 @@ class WebhookSecrets:
     def keys(self, name: str) -> tuple[bytes, ...]:
         """The secret's keys, the newest first; raises :class:`NoSigningKey` saying what is wrong, never the secret."""
         if self._folder is None or name not in self.names():
-            raise NoSigningKey(f"the approvals service has no secret `{name}` in {self._folder or 'any folder'}")
+            raise NoSigningKey(f"the approvals service has no secret `{name}`")
         try:
             return keys_in((self._folder / name).read_text())
         except (OSError, UnicodeDecodeError) as error:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import asyncpg
+
 from countersign_chassis import Database
 
 from .webhooks_schedule import Answer, Verdict
@@ -46,6 +48,19 @@ _WAITING = """
 SELECT webhook, count(*) AS pending, min(created_at) AS oldest FROM webhook_delivery WHERE state = 'pending'
 GROUP BY webhook
 """
+_GIVEN_UP = "SELECT webhook, count(*) AS many FROM webhook_delivery WHERE state = 'given_up' GROUP BY webhook"
+# ordered by a unique key, so that a page goes on where the last one ended
+_PAGE = """
+SELECT webhook, event_id, type, approval_id, state, tries, created_at, next_at, ended_at, last_status, last_error
+FROM webhook_delivery
+WHERE ($1::text IS NULL OR webhook = $1) AND ($2::text IS NULL OR state = $2)
+    AND ($3::timestamptz IS NULL OR (created_at, webhook, event_id) < ($3, $4, $5))
+ORDER BY created_at DESC, webhook DESC, event_id DESC LIMIT $6
+"""
+_REPEAT = """
+UPDATE webhook_delivery SET state = 'pending', next_at = $3, give_up_at = $4, ended_at = NULL, tries = 0
+WHERE state = 'given_up' AND webhook = $1 AND ($2::text IS NULL OR event_id = $2) RETURNING event_id
+"""
 _KEEP_DELIVERED = timedelta(days=8)  # longer than the stream keeps the event, which may come again
 _KEEP_GIVEN_UP = timedelta(days=30)
 
@@ -70,6 +85,15 @@ class Claimed:
     body: bytes
     tries: int
     give_up_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of deliveries ends."""
+
+    created_at: datetime
+    webhook: str
+    event_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +146,18 @@ class WebhookStore:
         """What is pending, by webhook."""
         rows = await self._db.pool.fetch(_WAITING)
         return {row["webhook"]: Waiting(row["pending"], row["oldest"]) for row in rows}
+
+    async def given_up(self) -> dict[str, int]:
+        """How many were given up, by webhook."""
+        return {row["webhook"]: row["many"] for row in await self._db.pool.fetch(_GIVEN_UP)}
+
+    async def page(
+        self, webhook: str | None, state: str | None, after: Place | None, limit: int
+    ) -> list[asyncpg.Record]:
+        """Deliveries, newest first."""
+        place = (None, None, None) if after is None else (after.created_at, after.webhook, after.event_id)
+        return list(await self._db.pool.fetch(_PAGE, webhook, state, *place, limit))
+
+    async def repeat(self, webhook: str, event_id: str | None, at: datetime, give_up_at: datetime) -> int:
+        """Try again what was given up; returns how many."""
+        return len(await self._db.pool.fetch(_REPEAT, webhook, event_id, at, give_up_at))
