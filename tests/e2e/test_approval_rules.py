@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from countersign_harness.authenticator import Authenticator
 from countersign_harness.world import World
+from countersign_sdk import progress_of
 
 APPROVALS = "/api/v1/approvals"
 DECLARED = """
@@ -43,6 +44,14 @@ match: {tools: [pay]}
 stages:
   - {name: owner, approvers: ["group:ops"]}
   - {name: security, approvers: ["group:security"], quorum: 2, assurance: strong}
+"""
+TWO = """
+kind: approval_rule
+name: payments
+match: {tools: [pay]}
+stages:
+  - {name: owner, approvers: ["group:ops"]}
+  - {name: security, approvers: ["group:security"]}
 """
 GENEROUS = """
 kind: approval_rule
@@ -156,6 +165,31 @@ async def test_an_agent_s_call_goes_on_with_what_an_approver_made_of_it(paying: 
     assert {each.request_id for each in found} == {waiting[0], outcome.request_id}
     paid = [json.loads(call["body"]) for call in paying.downstream.calls if call["path"] == "/things/pay"]
     assert paid == [{"account": "A-1", "cents": 400}]
+
+
+@pytest.mark.parametrize("over", ["nats", "http"])
+async def test_a_held_agent_hears_whom_it_waits_for_and_who_decided_with_which_words(paying: World, over: str) -> None:
+    await declare(paying, TWO)
+    heard: list[Any] = []
+    async with paying.agent(over=over) as agent:
+        asked = await agent.submit("pay", {"account": "A-1", "cents": 900}, env="prod")
+        await paying.until(asked.request_id, "held")
+        waiting = asyncio.create_task(agent.wait(asked.request_id, 60, on_change=heard.append))
+
+        async def until(who: str) -> None:
+            async with asyncio.timeout(30):
+                while not any((said := progress_of(each)) and who in said.waits_for[0] for each in heard):
+                    await asyncio.sleep(0.05)
+
+        await until("group:ops")
+        approval = await paying.approval_of(asked.request_id)
+        await vote(paying, approval, "alice", comment="fine by us")
+        await until("group:security")
+        await vote(paying, approval, "bob", "reject", comment="the account is closed")
+        outcome = await waiting
+    assert outcome.state == "denied" and outcome.reason is not None and "the account is closed" in outcome.reason
+    last = [said for each in heard if (said := progress_of(each))][-1]
+    assert last.voters == ("alice",)
 
 
 async def test_alike_actions_are_approved_ahead_as_often_as_was_said_until_it_is_revoked(paying: World) -> None:
