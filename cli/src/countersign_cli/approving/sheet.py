@@ -1,12 +1,14 @@
 """Everything that an approver needs to decide, in words. What others wrote is shown on one line, nothing in it hidden.
 
-What it says is made of the approval as the gateway answers it; nothing is asked, and nothing printed.
+What it says is made of the approval as the gateway answers it; nothing is asked, and nothing printed. ``at`` is the
+present, where it is another than the clock's.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from countersign_contracts.plain_text import printable
@@ -27,7 +29,7 @@ def as_json(value: Any) -> str:
     return printable(json.dumps(value, ensure_ascii=False))
 
 
-def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
+def facts(found: dict[str, Any], at: datetime | None = None) -> list[tuple[str, str]]:
     """Name and value of everything but the arguments, the stages and the votes; what is empty is left out."""
     action, decision, rule = found["action"], found["decision"], found.get("asked_by") or {}
     oncall = found.get("owner_oncall")
@@ -57,7 +59,7 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("may be allowed ahead", standing_words(rule)),
         ("waits for", flat("; ".join(found.get("waits_for") or [])) if found["state"] == "pending" else ""),
         ("escalated to", ", ".join(found.get("escalated_to") or [])),
-        ("deadline", deadline_words(found)),
+        ("deadline", deadline_words(found, at)),
         ("digest", action["digest"]),
     ]
     return [(name, value) for name, value in rows if value]
@@ -96,21 +98,21 @@ def span(seconds: float) -> str:
     return f"{int(seconds)} s"
 
 
-def deadline_words(found: dict[str, Any]) -> str:
+def deadline_words(found: dict[str, Any], at: datetime | None = None) -> str:
     """When it ends and what happens then; how it ended, and when, if it has."""
-    text = f"{deadline(found)} ({found.get('resolved_at') or found['deadline']})"
+    text = f"{deadline(found, at)} ({found.get('resolved_at') or found['deadline']})"
     if found["state"] != "pending" or (found.get("asked_by") or {}).get("at_deadline", "deny") == "deny":
         return text
     return text + "; after it, it waits until someone acts"
 
 
-def deadline(found: dict[str, Any]) -> str:
+def deadline(found: dict[str, Any], at: datetime | None = None) -> str:
     """When it ends; how it ended, and when, if it has."""
     if found["state"] == "pending" or not found.get("resolved_at"):
-        return ago(found["deadline"])
+        return ago(found["deadline"], at)
     said = {"approved": "approve", "rejected": "reject", "amended": "approve"}.get(found["state"])
     voters = [vote["voter"] for vote in found.get("votes", []) if vote["vote"] == said]
-    return f"{found['state']}{' by ' if voters else ''}{', '.join(voters)} {ago(found['resolved_at'])}"
+    return f"{found['state']}{' by ' if voters else ''}{', '.join(voters)} {ago(found['resolved_at'], at)}"
 
 
 def arguments(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -136,7 +138,7 @@ def _stage(stage: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def votes(found: dict[str, Any]) -> Iterator[str]:
+def votes(found: dict[str, Any], at: datetime | None = None) -> Iterator[str]:
     """Each vote in words: who, what, where, how sure, on what terms, and why."""
     for vote in found.get("votes") or []:
         said = {"approve": "approved", "reject": "rejected"}[vote["vote"]]
@@ -145,7 +147,7 @@ def votes(found: dict[str, Any]) -> Iterator[str]:
             where += " with a one-time code"
         if vote.get("stage"):
             where += f" in stage {vote['stage']}"
-        text = f"{flat(vote['voter'])} {said} {ago(vote['voted_at'])}{where}"
+        text = f"{flat(vote['voter'])} {said} {ago(vote['voted_at'], at)}{where}"
         if vote.get("own"):
             text += f"; it is their own: {flat(vote['own'])}"
         if vote.get("changes"):

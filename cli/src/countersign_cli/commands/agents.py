@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.live import Live
+from rich.table import Table
+
+from countersign_contracts.fleet import HEARTBEAT_S
 
 from ..client import Client, segment
 from ..embedded.datadir import write_secret
-from ..output import ago, command, console, print_json, table
+from ..output import ago, command, console, laid_out, print_json, table
 
 app = typer.Typer(no_args_is_help=True, help="Agents: register, list, pause, resume, revoke, credentials.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+#: Seconds between two looks of `watch`.
+_WATCH_S = 2.0
 Reason = Annotated[str, typer.Option(help="Why; it goes on record.")]
 
 
@@ -26,6 +33,7 @@ def register(
     profile: Annotated[str, typer.Option(help="Its permission profile.")],
     env: Annotated[list[str], typer.Option(help="An environment it may act in; repeat for several.")],
     oncall: Annotated[str | None, typer.Option(help="Who is on call for it.")] = None,
+    heartbeat_s: Annotated[int, typer.Option(min=1, max=3600, help="Seconds between two heartbeats.")] = HEARTBEAT_S,
     json: Json = False,
 ) -> None:
     """Register an agent."""
@@ -35,6 +43,7 @@ def register(
         "owner": {"team": team, "oncall": oncall},
         "profile": profile,
         "environments": env,
+        "heartbeat_s": heartbeat_s,
     }
     view = Client.find().post("/api/v1/agents", body)
     if json:
@@ -42,19 +51,47 @@ def register(
     console.print(f"{agent_id} is registered; give it credentials: countersign agents credentials {agent_id}")
 
 
+Status = Annotated[str | None, typer.Option(help="active, paused or revoked.")]
+Phase = Annotated[str | None, typer.Option(help="registered, running, stopped or failed.")]
+Team = Annotated[str | None, typer.Option(help="Only this team's.")]
+_COLUMNS = ("AGENT", "NAME", "TEAM", "PROFILE", "ENVIRONMENTS", "STATUS", "SEEN", "LAST SEEN")
+
+
 @app.command("list")
 @command
 def list_(
-    status: Annotated[str | None, typer.Option(help="active, paused or revoked.")] = None,
-    team: Annotated[str | None, typer.Option(help="Only this team's.")] = None,
+    status: Status = None,
+    phase: Phase = None,
+    team: Team = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 100,
     json: Json = False,
 ) -> None:
-    """List agents."""
-    page = Client.find().get("/api/v1/agents", {"status": status, "team": team, "limit": limit})
+    """List agents: what is ordered of them (status), and what they are seen to do."""
+    query = {"status": status, "phase": phase, "team": team, "limit": limit}
+    page = Client.find().get("/api/v1/agents", query)
     if json:
         return print_json(page)
-    rows = [
+    table(_COLUMNS, _rows(page), "no agents")
+
+
+@app.command()
+@command
+def watch(status: Status = None, phase: Phase = None, team: Team = None) -> None:
+    """The list, live, until Ctrl-C."""
+    client = Client.find()
+    query = {"status": status, "phase": phase, "team": team, "limit": 500}
+
+    def now() -> Table | str:
+        return laid_out(_COLUMNS, _rows(client.get("/api/v1/agents", query)), "no agents")
+
+    with Live(now(), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            time.sleep(_WATCH_S)
+            live.update(now(), refresh=True)
+
+
+def _rows(page: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [
         (
             i["agent"]["agent_id"],
             i["agent"]["name"],
@@ -62,11 +99,11 @@ def list_(
             i["agent"]["profile"],
             ", ".join(i["agent"]["environments"]),
             i["agent"]["status"],
+            i["phase"],
             ago(i.get("last_seen")),
         )
         for i in page["items"]
     ]
-    table(("AGENT", "NAME", "TEAM", "PROFILE", "ENVIRONMENTS", "STATUS", "LAST SEEN"), rows, "no agents")
 
 
 @app.command()
@@ -86,6 +123,7 @@ def show(agent_id: str, json: Json = False) -> None:
         ("environments", ", ".join(agent["environments"])),
         ("status", agent["status"]),
         ("registered", ago(view["created_at"])),
+        ("seen to be", _seen(view)),
         ("last seen", ago(view.get("last_seen"))),
     ]
     rows += [
@@ -96,6 +134,12 @@ def show(agent_id: str, json: Json = False) -> None:
         for c in agent.get("credentials", [])
     ]
     table(("", ""), rows, "")
+
+
+def _seen(view: dict[str, Any]) -> str:
+    if not view.get("phase_since"):
+        return str(view["phase"])
+    return f"{view['phase']} since {ago(view['phase_since'])}: {view['phase_cause']}"
 
 
 def _order(verb: str, done: str, doc: str) -> None:

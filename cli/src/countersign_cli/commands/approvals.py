@@ -263,3 +263,27 @@ def revoke(
     if json:
         return print_json(revoked)
     console.print(f"{escape(standing_id)} is revoked; it was used {revoked['used']} of {revoked['max_uses']} times")
+
+
+@app.command()
+@command
+def watch(
+    agent: Agent = None, tool: Tool = None, env: Env = None, risk: Risk = None, mine: Mine = False, json: Json = False
+) -> None:
+    """Watch what waits for people, live; decide with the keys shown. With `--json`: a line for each event."""
+    from rich.console import Console
+
+    from ..watching.loop import Watch, print_events
+
+    client = Client.find()
+    if json:
+        return print_events(client, lambda words: errors.print(f"[dim]{escape(words)}[/]"))
+    screen = Console(highlight=False)
+    if not (sys.stdin.isatty() and screen.is_terminal) or screen.is_dumb_terminal:
+        raise Misused(
+            "the watch needs a terminal, and this is none: `countersign approvals watch --json` prints a line for each"
+            " event, `countersign approvals list` what waits now"
+        )
+    filters = {"agent_id": agent, "tool": tool, "env": env, "risk": risk}
+    for line in Watch(client, filters, mine, screen).run(sys.stdin.fileno()):
+        console.print(escape(line))

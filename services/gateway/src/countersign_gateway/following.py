@@ -8,7 +8,7 @@ slowly, or could have missed something, is told so.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
@@ -30,6 +30,9 @@ from countersign_contracts.ids import AgentId, Env, RequestId, ToolName
 from countersign_contracts.model import Frozen, Time
 from countersign_contracts.topology import APPROVAL_SUBJECTS
 from countersign_ledger import TrustBundle
+
+#: Events remembered, to tell each once: their service sends what it is not sure of again.
+_REMEMBERED = 4096
 
 Said = Literal[
     "requested",
@@ -124,6 +127,7 @@ class Following:
         self._most_events = most_events
         self._log = log
         self._followers: set[Follower] = set()
+        self._heard: OrderedDict[str, None] = OrderedDict()
         self._released = False
 
     async def start(self) -> None:
@@ -161,7 +165,7 @@ class Following:
             follower.missed()
 
     def _hear(self, msg: Msg) -> None:
-        if not self._followers:
+        if not self._followers or (msg.headers or {}).get("ce-id") in self._heard:
             return
         try:
             envelope = Envelope.read(msg.headers, msg.data)
@@ -173,6 +177,9 @@ class Following:
             # audit takes the same message from its consumer, and puts it on record
             self._log.warning("heard of an approval what cannot be believed", subject=msg.subject, reason=error.detail)
             return
+        self._heard[envelope.id] = None
+        if len(self._heard) > _REMEMBERED:
+            self._heard.popitem(last=False)
         if news is not None:
             said = _event(news.kind, news.model_dump(mode="json", exclude_none=True), envelope.id)
             for follower in self._followers:

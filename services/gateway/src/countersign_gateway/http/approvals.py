@@ -29,7 +29,7 @@ from countersign_contracts.conditions import ArgumentName
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import AgentId, Digest, Env, RequestId, ToolName
 from countersign_contracts.model import Frozen, Time, now
-from countersign_contracts.people_commands import VerifyTotp
+from countersign_contracts.people_commands import OneTimeCode, VerifyTotp
 
 from ..credentials import PersonIdentity
 from ..following import Follower
@@ -48,7 +48,7 @@ _CONCURRENTLY = 16
 #: The longest canonical form of what an approver changes, in bytes.
 _MOST_CHANGES = 65_536
 
-Code = Annotated[str, Field(pattern=r"^[0-9]{6}$", description="a fresh one-time code: six digits")]
+Code = Annotated[OneTimeCode, Field(description="a fresh one-time code: six digits")]
 
 
 class StandingBody(Frozen):
@@ -276,20 +276,13 @@ def _cast(
 
 
 async def _assurance(parts: Parts, person: PersonIdentity, code: str | None) -> Assurance:
-    """How sure it is who votes. Raises the refusal of a code that is wrong, with what to do."""
+    """How sure it is who votes. Raises what the registry says of a code that does not count; then nothing is voted."""
     if code is None:
         return "basic"
     try:
         await parts.bus.ask(VerifyTotp(name=person.name, code=code))
     except CountersignError as error:
-        if error.status >= 500 or error.status == 429:
-            raise
-        # not `unauthenticated`: the token is good, and a client would throw it away
-        raise CountersignError(
-            f"the one-time code does not count: {error.detail}. Nothing was voted; send the code that your"
-            " authenticator shows next (each counts once). Who has none yet: `countersign people totp`",
-            code="forbidden",
-        ) from None
+        raise CountersignError(f"{error.detail}; nothing was voted", code=error.code, **error.extra) from None
     return "strong"
 
 
@@ -302,12 +295,15 @@ async def _offer(parts: Parts, approval_id: str, body: StandingBody, at: datetim
     if resource is None:
         view: ApprovalView = await parts.bus.ask(GetApproval(approval_id=approval_id))
         resource = view.resource
-        if not resource or "*" in resource or len(resource) > 512:
-            # an agent chose these characters: they must not become a pattern unseen
-            raise CountersignError(
-                "body.standing.resource: this action's resource cannot stand for itself"
-                + (f" ({resource[:200]!r})" if resource else " (its tool declares none)")
-                + "; send a pattern, where `*` is any text",
-                code="invalid",
+        if resource is None:
+            raise _no_resource(
+                "what this action touches is not known: its tool declares none; nothing alike can be allowed ahead"
             )
+        if "*" in resource or len(resource) > 512:
+            # an agent chose these characters: they must not become a pattern unseen
+            raise _no_resource(f"{resource[:200]!r} cannot stand for itself; send a pattern, where `*` is any text")
     return StandingOffer(resource=resource, until=until, max_uses=body.max_uses)
+
+
+def _no_resource(why: str) -> CountersignError:
+    return CountersignError(f"body.standing.resource: {why}", code="invalid")

@@ -17,7 +17,7 @@ from countersign_contracts.commands import (
     RegisterAgent,
     SetAgentStatus,
 )
-from countersign_contracts.fleet import AgentStatus, Owner
+from countersign_contracts.fleet import HEARTBEAT_S, AgentPhase, AgentStatus, Owner
 from countersign_contracts.ids import AgentId, Env, ProfileName
 from countersign_contracts.model import Frozen
 
@@ -40,6 +40,7 @@ class AgentBody(Frozen):
     owner: Owner
     profile: ProfileName
     environments: tuple[Env, ...] = Field(min_length=1)
+    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
 
 
 class StatusBody(Frozen):
@@ -67,12 +68,13 @@ async def agents(
     _: Reader,
     parts: PartsOf,
     status: AgentStatus | None = None,
+    phase: AgentPhase | None = None,
     team: Words | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     after: Words | None = None,
 ) -> Any:
     """Agents, by id."""
-    return await parts.bus.ask(ListAgents(status=status, team=team, limit=limit, after=after))
+    return await parts.bus.ask(ListAgents(status=status, phase=phase, team=team, limit=limit, after=after))
 
 
 @router.post("/agents", response_model=AgentView, status_code=201, tags=["agents"])
@@ -85,6 +87,7 @@ async def register(body: AgentBody, person: Operator, parts: PartsOf) -> Any:
             owner=body.owner,
             profile=body.profile,
             environments=body.environments,
+            heartbeat_s=body.heartbeat_s,
             by=person.name,
         )
     )
