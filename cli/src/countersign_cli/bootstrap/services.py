@@ -38,6 +38,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "agents_signing_seed_file": layout.seed("agents-signing"),
             "admin_token_file": layout.admin_token,
         },
+        "slack": {"slack_folder": layout.slack},
     }
     return settings | own.get(service, {})
 

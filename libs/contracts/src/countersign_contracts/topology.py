@@ -17,6 +17,7 @@ from . import (
     dead_letter_commands,
     fleet,
     people_commands,
+    slack_commands,
     subjects,
 )
 from .command import COMMANDS
@@ -34,6 +35,7 @@ DEFINED_IN = (
     dead_letter_commands,
     fleet,
     people_commands,
+    slack_commands,
 )
 
 Account = Literal["AGENTS", "CORE"]
@@ -109,6 +111,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("ACTIONS", "policy-actions", "policy", ("actions.requested.*", "actions.refused.*")),
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
+    Consumer("APPROVALS", "slack-approvals", "slack", ("approvals.*.*",)),
+    Consumer("ACTIONS", "slack-actions", "slack", FINAL_SUBJECTS),
     Consumer("ACTIONS", "executor-actions", "executor", ("actions.granted.*",), ack_wait_s=30),
     Consumer("ACTIONS", "audit-actions", "audit", ("actions.*.*",), max_ack_pending=8192),
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),
