@@ -37,6 +37,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "operator_signing_seed_file": layout.seed("operator-signing"),
             "agents_signing_seed_file": layout.seed("agents-signing"),
             "admin_token_file": layout.admin_token,
+            "codes_key_file": layout.codes_key,
         },
         "slack": {"slack_folder": layout.slack},
     }

@@ -26,6 +26,10 @@ class Settings(ServiceSettings):
         default=Path(".countersign/keys/nats-agents-signing.seed"), description="scoped key that signs agents' users"
     )
     admin_token_file: Path = Field(default=Path(".countersign/admin.token"), description="the token of person `admin`")
+    codes_key_file: Path = Field(
+        default=Path(".countersign/keys/registry-codes.key"),
+        description="encrypts the secrets of one-time codes and marks enrolment codes; the same for every registry",
+    )
     max_live_credentials: int = Field(default=16, ge=1, le=64, description="of one kind, for one agent")
     heartbeat_flush_s: float = Field(default=5.0, gt=0, le=300, description="how often last-seen times are written")
     projection_check_s: float = Field(default=60.0, gt=0, description="how often the buckets are checked for loss")

@@ -99,6 +99,7 @@ class Lock(IntEnum):
     PEOPLE = 3
     ACCOUNT = 4
     DECLARE = 5
+    ENROL = 6
 
 
 #: Advisory locks count for the whole database, so the registry's own have a first number of their own.
