@@ -51,6 +51,7 @@ class FakeSlack:
         self.refused: Counter[str] = Counter()
         self.acks: dict[str, int] = Counter()
         self.pings = 0
+        self.hellos = 0
         self.port = 0
         self.away = False
         #: How many of the next calls of a method are answered 429, and with which Retry-After.
@@ -259,6 +260,7 @@ class FakeSlack:
         await socket.prepare(request)
         await socket.send_str(json.dumps({"type": "hello", "num_connections": len(self._sockets) + 1}))
         self._sockets.append(socket)
+        self.hellos += 1
         await self._happened()
         try:
             async for message in socket:

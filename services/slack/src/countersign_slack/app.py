@@ -65,6 +65,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     for name in _POSTERS:
         service.background(poster.run, name)
     service.background(poster.count, "count")
+    service.background(slack.learn_workspace, "workspace")
     service.background(refusals.run, "refusals")
     if workspace.mode == "socket":
         socket = OverSocket(bolt, workspace.app_token or "", slack, settings.slack_ping_s, log, connected)

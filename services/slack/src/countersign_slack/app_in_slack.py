@@ -35,6 +35,8 @@ def make_app(
     """The application; it verifies signatures by itself where payloads come over HTTP."""
 
     async def of_our_workspace(body: dict[str, Any], next: Callable[[], Awaitable[Any]]) -> Any:
+        if body.get("type") == "url_verification":
+            return await next()  # signed, of no workspace, and answered with what it brings
         try:
             ours = settings.slack_team or await slack.workspace()
         except (SlackAway, SlackLimits, SlackRefused) as error:

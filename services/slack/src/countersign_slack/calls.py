@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
 from prometheus_client import Counter
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
+
+_LEARN_S = 5.0
 
 
 class SlackRefused(Exception):
@@ -122,3 +125,11 @@ class Slack:
         if self.team is None:
             self.team = str((await self.call("auth.test"))["team_id"])
         return self.team
+
+    async def learn_workspace(self) -> None:
+        """Ask until it is known: people are mentioned by it."""
+        while self.team is None:
+            with suppress(SlackAway, SlackLimits, SlackRefused):
+                await self.workspace()
+                return
+            await asyncio.sleep(_LEARN_S)
