@@ -92,14 +92,18 @@ def print_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
+    """Print :func:`laid_out`."""
+    console.print(laid_out(columns, rows, empty))
+
+
+def laid_out(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> Table | str:
     """A table, or a line where there is nothing.
 
     Words stay whole, so that an id can be copied: where the terminal is too narrow, columns of several words give way,
     and then lines become longer than it.
     """
     if not rows:
-        console.print(f"[dim]{empty}[/]")
-        return
+        return f"[dim]{empty}[/]"
     texts = [[column, *(printable(str(row[n] or "-")) for row in rows)] for n, column in enumerate(columns)]
     gaps = _GAP * (len(columns) - 1)
     widths = column_widths(texts, console.width - gaps)
@@ -108,7 +112,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> 
         built.add_column(column, overflow="fold", width=width)
     for row in rows:
         built.add_row(*(cell(value) for value in row))
-    console.print(built)
+    return built
 
 
 def column_widths(texts: Sequence[Sequence[str]], room: int) -> list[int]:

@@ -12,6 +12,7 @@ import pytest
 from countersign_contracts.actions import ActionRef, ActionResult
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
+from countersign_harness.world import AGENTS
 from countersign_ledger import SigningKey, TrustBundle, TrustedKey
 from countersign_sdk import Agent, CountersignError, Unavailable
 from countersign_sdk.over_nats import agent_in
@@ -99,3 +100,22 @@ def test_a_body_has_only_what_was_said() -> None:
         "env": "dev",
         "on_behalf_of": ["person:a", "agent:b"],
     }
+
+
+async def test_an_agent_lives_while_its_block_runs_and_ends_in_order_or_by_a_crash(world: Any) -> None:
+    async def phase(wanted: str) -> str:
+        async with asyncio.timeout(20):
+            while (view := await world.ok("GET", "/api/v1/agents/worker-1"))["phase"] != wanted:
+                await asyncio.sleep(0.05)
+        return str(view["phase_cause"])
+
+    await world.apply({"agents.yaml": AGENTS.replace("profile: worker\n", "profile: worker\nheartbeat_s: 1\n")})
+    async with world.agent() as agent:
+        async with agent.alive(0.3, version="1.2.3"):
+            await phase("running")
+        assert await phase("stopped") == "it said that it stops"
+        with pytest.raises(RuntimeError):
+            async with agent.alive(0.3):
+                await phase("running")
+                raise RuntimeError("the agent crashes")
+        assert "no heartbeat for" in await phase("failed")

@@ -12,7 +12,12 @@ from .event import Event, Spec
 from .ids import AgentId, Env, ProfileName, prefixed
 from .model import Frozen, Time
 
+#: What people order.
 AgentStatus = Literal["active", "paused", "revoked"]
+#: What is observed: an agent says that it lives or stops, or is silent for too long.
+AgentPhase = Literal["registered", "running", "stopped", "failed"]
+#: Seconds between two heartbeats of an agent, where its owner says nothing else.
+HEARTBEAT_S = 30
 
 
 class Owner(Frozen):
@@ -41,6 +46,7 @@ class AgentRecord(Frozen):
     profile: ProfileName
     environments: tuple[Env, ...]
     status: AgentStatus
+    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
     credentials: tuple[Credential, ...] = ()
     revision: int = Field(ge=1)
 
@@ -82,6 +88,15 @@ class AgentStatusChanged(FleetEvent):
     before: AgentStatus
     status: AgentStatus
     reason: str
+
+
+class AgentPhaseChanged(FleetEvent):
+    """What an agent is seen to do changed, and what shows it."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.phase_changed.{token}", ("registry",))
+    before: AgentPhase
+    phase: AgentPhase
+    cause: str
 
 
 class CredentialsIssued(FleetEvent):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.fleet import HEARTBEAT_S
 from countersign_contracts.ids import new_id
 from countersign_ledger import TrustBundle
 
@@ -114,6 +117,29 @@ class Agent:
         if load is not None:
             body["load"] = load
         await self._transport.heartbeat(body)
+
+    @asynccontextmanager
+    async def alive(self, interval_s: float = HEARTBEAT_S, *, version: str | None = None) -> AsyncIterator[None]:
+        """Say so every ``interval_s`` seconds while the block runs, and at its end that the agent stops.
+
+        The interval is the one the agent is registered with. A block that raises says nothing at its end: the agent
+        is then seen to have failed. A heartbeat that cannot be sent is left out.
+        """
+
+        async def beat() -> None:
+            while True:
+                with suppress(CountersignError):
+                    await self.heartbeat(version=version)
+                await asyncio.sleep(interval_s)
+
+        beating = asyncio.create_task(beat())
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+        with suppress(CountersignError):
+            await self.heartbeat("stopping", version=version)
 
 
 def _body(

@@ -73,7 +73,12 @@ class AgentCommands:
     async def list(self, command: ListAgents) -> Agents:
         """A page of agents by id."""
         found = await self._store.page(
-            status=command.status, team=command.team, after=command.after, limit=command.limit + 1, at=now()
+            status=command.status,
+            phase=command.phase,
+            team=command.team,
+            after=command.after,
+            limit=command.limit + 1,
+            at=now(),
         )
         views, more = page([self._view(agent) for agent in found], command.limit, PAGE_BYTES)
         return Agents(items=views, next=views[-1].agent.agent_id if more else None)

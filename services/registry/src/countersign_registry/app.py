@@ -46,6 +46,8 @@ from .outbox import Outbox
 from .people import PeopleCommands
 from .people_store import PeopleStore
 from .person_changes import PersonChanges
+from .phase_store import PhaseStore
+from .presence import Presence
 from .projections import Projection
 from .revocations import Revocations
 from .settings import Settings
@@ -71,6 +73,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         "countersign_codes_refused", "Enrolment codes and one-time codes refused", ["kind", "code"]
     )
     agents_by_status = metrics.gauge("countersign_agents", "Agents", ["status"])
+    agents_by_phase = metrics.gauge("countersign_agents_seen", "Agents by what they are seen to do", ["phase"])
+    phase_changes = metrics.counter(
+        "countersign_agent_phase_changes", "Changes of what agents are seen to do", ["phase"]
+    )
     outbox_pending = metrics.gauge("countersign_outbox_pending", "Committed events not yet published")
 
     fleet = service.connection("registry", settings.nats_agents_creds_file)
@@ -113,7 +119,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         in_force=revoked,
         log=log,
     )
-    heartbeats = Heartbeats(store, fleet, settings.heartbeat_flush_s, received, refused, log)
+    presence = Presence(service.db, PhaseStore(service.db), outbox, fleet, phase_changes, agents_by_phase, log)
+    heartbeats = Heartbeats(store, fleet, presence, settings.heartbeat_flush_s, received, refused, log)
     gauges = Gauges(store, changed, agents_by_status, outbox_pending)
     aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
@@ -162,6 +169,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(agents_shown.run, "bucket agents")
     service.background(people_shown.run, "bucket people")
     service.background(heartbeats.run, "heartbeats")
+    service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
     service.on_stop(heartbeats.stop)
     return service

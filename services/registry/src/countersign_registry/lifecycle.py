@@ -16,6 +16,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
 from countersign_contracts.fleet import (
     AgentChanged,
+    AgentPhase,
     AgentRecord,
     AgentRegistered,
     AgentStatusChanged,
@@ -45,12 +46,23 @@ class Agent:
     status_reason: str | None = None
     last_seen: datetime | None = None
     heartbeat: dict[str, Any] | None = None
+    phase: AgentPhase = "registered"
+    phase_since: datetime | None = None
+    phase_cause: str | None = None
 
     def view(self, last_seen: datetime | None = None, heartbeat: dict[str, Any] | None = None) -> AgentView:
         """What people are shown; a later ``last_seen`` than the row's wins, with its ``heartbeat``."""
         if last_seen is None or (self.last_seen is not None and self.last_seen > last_seen):
             last_seen, heartbeat = self.last_seen, self.heartbeat
-        return AgentView(agent=self.record, created_at=self.created_at, last_seen=last_seen, heartbeat=heartbeat)
+        return AgentView(
+            agent=self.record,
+            created_at=self.created_at,
+            last_seen=last_seen,
+            heartbeat=heartbeat,
+            phase=self.phase,
+            phase_since=self.phase_since,
+            phase_cause=self.phase_cause,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,7 @@ def register(command: RegisterAgent, at: datetime, event: str) -> Change:
         profile=command.profile,
         environments=command.environments,
         status="active",
+        heartbeat_s=command.heartbeat_s,
         revision=1,
     )
     return registered(record, command.by, at, event)

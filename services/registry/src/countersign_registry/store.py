@@ -22,14 +22,14 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 # An agent with its live credentials, oldest first, and its last heartbeat. $1: what expired before is live no more.
 _AGENT = """
-SELECT a.*, h.last_seen, h.body AS heartbeat,
+SELECT a.*, h.last_seen, h.body AS heartbeat, p.phase, p.since AS phase_since, p.cause AS phase_cause,
        (SELECT json_agg(json_build_object('credential_id', c.credential_id, 'kind', c.kind, 'sha256', c.sha256,
                                           'nkey', c.nkey, 'expires_at', c.expires_at)
                         ORDER BY c.issued_at, c.kind, c.credential_id)
         FROM credential c
         WHERE c.agent_id = a.agent_id AND c.voided_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $1)
        ) AS credentials
-FROM agent a LEFT JOIN heartbeat h USING (agent_id)
+FROM agent a LEFT JOIN heartbeat h USING (agent_id) LEFT JOIN phase p USING (agent_id)
 """
 
 _FIND = _AGENT + "WHERE a.agent_id = $2"
@@ -39,19 +39,20 @@ _AFTER = _AGENT + "WHERE a.agent_id > $2 ORDER BY a.agent_id LIMIT $3"
 _PAGE = (
     _AGENT
     + "WHERE a.agent_id > $2 AND ($4::text IS NULL OR a.status = $4) AND ($5::text IS NULL OR a.owner_team = $5)"
+    + " AND ($6::text IS NULL OR coalesce(p.phase, 'registered') = $6)"
     + " ORDER BY a.agent_id LIMIT $3"
 )
 
 _INSERT = """
 INSERT INTO agent (agent_id, name, owner_team, owner_oncall, profile, environments, status, revision,
-                   status_by, status_at, created_by, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $9, $10)
+                   heartbeat_s, status_by, status_at, created_by, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10, $11)
 ON CONFLICT DO NOTHING
 """
 
 _UPDATE = """
 UPDATE agent SET name = $2, owner_team = $3, owner_oncall = $4, profile = $5, environments = $6, status = $7,
-                 revision = $8
+                 revision = $8, heartbeat_s = $9
 WHERE agent_id = $1
 """
 
@@ -144,10 +145,17 @@ class Store:
         return {row["agent_id"]: _agent(row) for row in rows}
 
     async def page(
-        self, *, status: str | None, team: str | None, after: str | None, limit: int, at: datetime
+        self,
+        *,
+        status: str | None,
+        phase: str | None,
+        team: str | None,
+        after: str | None,
+        limit: int,
+        at: datetime,
     ) -> list[Agent]:
         """Agents by id, those after ``after``."""
-        rows = await self._db.pool.fetch(_PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team)
+        rows = await self._db.pool.fetch(_PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team, phase)
         return [_agent(row) for row in rows]
 
     async def create(self, connection: Connection, change: Change, by: str, at: datetime) -> bool:
@@ -215,6 +223,7 @@ def _columns(record: AgentRecord) -> tuple[Any, ...]:
         list(record.environments),
         record.status,
         record.revision,
+        record.heartbeat_s,
     )
 
 
@@ -226,6 +235,7 @@ def _record(row: asyncpg.Record) -> AgentRecord:
         profile=row["profile"],
         environments=tuple(row["environments"]),
         status=row["status"],
+        heartbeat_s=row["heartbeat_s"],
         credentials=tuple(Credential.model_validate(c) for c in orjson.loads(row["credentials"] or "[]")),
         revision=row["revision"],
     )
@@ -241,4 +251,7 @@ def _agent(row: asyncpg.Record) -> Agent:
         status_reason=row["status_reason"],
         last_seen=row["last_seen"],
         heartbeat=None if row["heartbeat"] is None else orjson.loads(row["heartbeat"]),
+        phase=row["phase"] or "registered",
+        phase_since=row["phase_since"],
+        phase_cause=row["phase_cause"],
     )

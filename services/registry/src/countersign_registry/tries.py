@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -53,9 +54,9 @@ def failed(tries: Tries | None, at: datetime, bounds: Bounds) -> Tries:
 def require_unlocked(tries: Tries | None, at: datetime, what: str) -> None:
     """Raises `locked_out` saying until when; ``what`` is what there were too many of."""
     if tries is not None and tries.locked_until is not None and tries.locked_until > at:
-        until = rfc3339(tries.locked_until)
         raise CountersignError(
             f"too many wrong {what}: none is looked at until {tries.locked_until:%Y-%m-%d %H:%M:%S} UTC",
             code="locked_out",
-            until=until,
+            until=rfc3339(tries.locked_until),
+            retry_after_s=math.ceil((tries.locked_until - at).total_seconds()),
         )

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from starlette.routing import BaseRoute
 
-from . import actions, dead_letters, first_control_layer, fleet, governance, problems
+from . import actions, dead_letters, first_control_layer, fleet, governance, people, problems
 from .context import Parts, PartsOf
 from .slack import slack_router
 
@@ -33,6 +33,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(governance.router)
     app.include_router(dead_letters.router)
     app.include_router(fleet.router)
+    app.include_router(people.router)
     app.include_router(first_control_layer.router)
     app.include_router(slack_router())
 

@@ -1,4 +1,4 @@
-"""Agents and people: what the registry does."""
+"""Agents: what the registry does."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from countersign_contracts.commands import (
     RegisterAgent,
     SetAgentStatus,
 )
-from countersign_contracts.fleet import AgentStatus, Owner, person_key
+from countersign_contracts.fleet import HEARTBEAT_S, AgentPhase, AgentStatus, Owner
 from countersign_contracts.ids import AgentId, Env, ProfileName
 from countersign_contracts.model import Frozen
-from countersign_contracts.people_commands import AddPerson, IssuedToken, ListPeople, People, RemovePerson
 
 from ..credentials import PersonIdentity, require_agent
 from ..submission import Words
@@ -31,7 +30,6 @@ router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
 Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
-Admin = Annotated[PersonIdentity, Depends(Needs("people"))]
 
 
 class AgentBody(Frozen):
@@ -42,6 +40,7 @@ class AgentBody(Frozen):
     owner: Owner
     profile: ProfileName
     environments: tuple[Env, ...] = Field(min_length=1)
+    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
 
 
 class StatusBody(Frozen):
@@ -58,13 +57,6 @@ class CredentialsBody(Frozen):
     replace: bool = False
 
 
-class PersonBody(Frozen):
-    """A person and what they may do."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
-    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...] = Field(min_length=1)
-
-
 async def _seen(parts: Parts, view: AgentView) -> AgentView:
     """Answer only when this gateway itself acts on the change."""
     await parts.agents.reach(view.agent.agent_id, view.agent.revision)
@@ -76,12 +68,13 @@ async def agents(
     _: Reader,
     parts: PartsOf,
     status: AgentStatus | None = None,
+    phase: AgentPhase | None = None,
     team: Words | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     after: Words | None = None,
 ) -> Any:
     """Agents, by id."""
-    return await parts.bus.ask(ListAgents(status=status, team=team, limit=limit, after=after))
+    return await parts.bus.ask(ListAgents(status=status, phase=phase, team=team, limit=limit, after=after))
 
 
 @router.post("/agents", response_model=AgentView, status_code=201, tags=["agents"])
@@ -94,6 +87,7 @@ async def register(body: AgentBody, person: Operator, parts: PartsOf) -> Any:
             owner=body.owner,
             profile=body.profile,
             environments=body.environments,
+            heartbeat_s=body.heartbeat_s,
             by=person.name,
         )
     )
@@ -142,25 +136,3 @@ async def credentials(agent_id: AgentId, body: CredentialsBody, person: Operator
     )
     await parts.agents.reach(agent_id, issued.revision)
     return issued
-
-
-@router.get("/people", response_model=People, tags=["people"])
-async def people(_: Admin, parts: PartsOf) -> Any:
-    """People and their roles."""
-    return await parts.bus.ask(ListPeople())
-
-
-@router.post("/people", response_model=IssuedToken, status_code=201, tags=["people"])
-async def add_person(body: PersonBody, person: Admin, parts: PartsOf) -> Any:
-    """Add a person, or renew a known one's token; it is shown this once."""
-    issued: IssuedToken = await parts.bus.ask(AddPerson(name=body.name, roles=body.roles, by=person.name))
-    await parts.people.reach(person_key(issued.name), issued.revision)
-    return issued
-
-
-@router.delete("/people/{name}", status_code=204, tags=["people"])
-async def remove_person(name: Words, person: Admin, parts: PartsOf) -> Response:
-    """Remove a person; their token is void."""
-    await parts.bus.ask(RemovePerson(name=name, by=person.name))
-    await parts.people.fetch(person_key(name))
-    return Response(status_code=204)
