@@ -137,10 +137,10 @@ async def test_a_button_of_an_older_message_does_not_approve_what_it_did_not_sho
 @pytest.mark.parametrize(
     ("refusal", "advice"),
     [
-        (CountersignError("the action is made on behalf of alice", code="forbidden"), "Somebody else must decide"),
-        (CountersignError("nobody is enrolled as that", code="forbidden"), "countersign people link-slack"),
+        (CountersignError("the action is made on behalf of alice", code="not_entitled"), "Somebody else must decide"),
+        (CountersignError("nobody is that", code="not_enrolled"), "countersign people link-slack"),
         (CountersignError("`x` <!channel>", code="conflict"), "&lt;!channel&gt;"),
-        (CountersignError("it is down", code="unavailable"), "Not counted"),
+        (CountersignError("a code is needed", code="assurance"), "countersign approvals approve"),
     ],
 )
 async def test_a_refused_vote_says_why_and_what_to_do(office: Any, refusal: Any, advice: str) -> None:

@@ -24,6 +24,15 @@ _TRIGGER_S = 2.0
 _APPROVAL = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 _DIGEST = re.compile(DIGEST_PATTERN)
 
+#: What to do about a refusal, where its own words do not say it.
+_ADVICE = {
+    "digest_mismatch": "Look at the message as it is now, and decide on that.",
+    "not_found": "It may have been asked for by another deployment.",
+    "not_entitled": "Somebody else must decide.",
+    "not_enrolled": LINK,
+    "assurance": "Decide with `countersign approvals approve`, which asks for the code.",
+}
+
 
 class Voting:
     """Handlers of the buttons and of the form. Nothing is kept between them: any replica may get any payload."""
@@ -108,11 +117,4 @@ class Voting:
 
 def _said(error: CountersignError) -> str:
     """A refusal in words: why, and what to do."""
-    advice = {
-        "digest_mismatch": " Look at the message as it is now, and decide on that.",
-        "not_found": " It may have been asked for by another deployment.",
-        "forbidden": " Somebody else must decide.",
-    }.get(error.code, "")
-    if "enrolled" in error.detail or "linked" in error.detail:
-        advice = f" {LINK}"
-    return f"Not counted: {code(error.detail, 600)}.{advice}"
+    return f"Not counted: {code(error.detail, 600)}. {_ADVICE.get(error.code, '')}".rstrip()
