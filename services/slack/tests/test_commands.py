@@ -64,7 +64,7 @@ async def test_stop_takes_a_linked_person_with_the_role_a_scope_and_a_reason(off
     said = await answer(office, "stop env:prod wrong prices", "U0OLGA")
     (stop,) = (await gateway.ask(ListStops())).items
     assert (stop.scope, stop.reason, stop.set_by) == ("env:prod", "wrong prices", "olga")
-    assert f"countersign resume {stop.stop_id}" in said
+    assert f"countersign stops lift {stop.stop_id}" in said
     assert {each["code"] for each in await office.refusals(2)} == {"not_enrolled", "role"}
 
 

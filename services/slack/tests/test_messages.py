@@ -21,6 +21,7 @@ from countersign_contracts.approvals import (
 )
 from countersign_contracts.model import now
 from countersign_harness.slack import TEAM
+from countersign_slack.rendering import APPROVE
 
 from .conftest import CHANNEL, SECURITY, held
 
@@ -38,6 +39,7 @@ def executed(event: Any, outcome: Any = "succeeded") -> ActionExecuted:
 
 async def test_a_held_action_is_asked_about_and_the_message_follows_the_events(office: Any) -> None:
     """Through the real approvals service; whichever channel decides."""
+    await office.person("bob", None)
     await office.stack.service("approvals")
     await office.service()
     event = await office.hold()
@@ -202,6 +204,49 @@ async def test_a_replica_that_dies_between_its_rows_and_its_ack_is_followed_by_o
     await office.slack.until(lambda: office.slack.main(CHANNEL))
     await handled(office, "slack-approvals")
     assert len(office.slack.main(CHANNEL)) == 1
+
+
+async def test_a_replica_that_dies_before_it_knows_its_message_leaves_a_second_one_that_goes_when_it_is_pressed(
+    office: Any,
+) -> None:
+    desk = await office.desk()
+    await office.person("alice", "U0ALICE")
+    deaths = iter([True])
+
+    async def die() -> None:
+        if next(deaths, False):
+            raise RuntimeError("killed here")
+
+    await office.service(failpoints=Failpoints({"slack.after_post_before_commit": die}))
+    await desk.ask(held())
+    await office.slack.until(lambda: len(office.slack.main(CHANNEL)) == 2)
+    first, second = office.slack.main(CHANNEL)
+    await office.slack.send(office.slack.press(second, APPROVE, "U0ALICE"))
+    await office.slack.until(lambda: len(office.slack.modals) == 1)
+    await office.slack.send(office.slack.press(first, APPROVE, "U0ALICE"))
+    await office.slack.until(lambda: len(office.slack.modals) == 2)
+    await office.slack.until(lambda: len(office.slack.main(CHANNEL)) == 1)
+    assert office.slack.main(CHANNEL) == [second]
+
+
+async def test_what_is_on_its_way_to_slack_arrives_once_when_the_service_stops(office: Any) -> None:
+    desk = await office.desk()
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def linger() -> None:
+        began.set()
+        await go_on.wait()
+
+    stopping = await office.service(failpoints=Failpoints({"slack.after_post_before_commit": linger}))
+    await desk.ask(held())
+    await asyncio.wait_for(began.wait(), 20)
+    stop = asyncio.create_task(stopping.stop())
+    asyncio.get_running_loop().call_later(0.3, go_on.set)
+    await stop
+    await office.service()
+    view = await desk.ask(held())
+    await office.slack.until(lambda: view.approval_id in str(office.slack.main(CHANNEL)))
+    assert len(office.slack.main(CHANNEL)) == 2
 
 
 async def test_a_deleted_message_is_posted_anew_while_it_is_pending(office: Any) -> None:

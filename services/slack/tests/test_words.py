@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign_contracts.plain_text import printable
-from countersign_slack.words import code, cut_json, escape, exact_json, pieces
+from countersign_slack.words import code, cut_json, escape, exact_json, pieces, plain
 
 HOSTILE = [
     ("<!channel>", "`&lt;!channel&gt;`"),
     ("<@U0ALICE> & <https://x|y>", "`&lt;@U0ALICE&gt; &amp; &lt;https://x|y&gt;`"),
-    ("a`b", "`a\\x60b`"),
+    ("a`b", "`a\u02cbb`"),
     ("a\nRisk: low", "`a\\nRisk: low`"),
     ("‮evil", "`\\u202eevil`"),
     ("zero​width﻿", "`zero\\u200bwidth\\ufeff`"),
@@ -72,6 +72,10 @@ def test_exact_arguments_are_json_for_exactly_the_value_and_nothing_in_them_hide
 def test_pieces_break_between_lines_where_there_are_some_and_never_inside_an_entity() -> None:
     assert pieces(list("ab\ncd\nef"), 6) == ["ab\ncd", "ef"]
     assert pieces(["&amp;"] * 5, 12) == ["&amp;&amp;", "&amp;&amp;", "&amp;"]
+
+
+def test_our_own_words_keep_their_code_and_others_in_them_mention_nobody() -> None:
+    assert plain("stage `owner` asks <!channel>\u202e\n") == "stage `owner` asks &lt;!channel&gt;\\u202e\\n"
 
 
 def test_escaping_makes_entities_of_slack_s_three_characters_alone() -> None:

@@ -53,12 +53,13 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         poster.wake,
         failpoints,
     )
-    voting = Voting(service.bus, slack, people, refusals, log, votes)
+    voting = Voting(service.bus, store, slack, people, refusals, log, votes)
     commands = SlashCommands(service.bus, people, refusals, used)
     bolt = make_app(settings, workspace.signing_secret, slack, voting, commands, refusals, log)
 
     service.on_start(slack.open)
     service.on_stop(slack.close)
+    service.on_stop(poster.drain)
     service.on_stop(refusals.flush)
     service.consume("slack-approvals", intake.approvals, max_batch=64)
     service.consume("slack-actions", intake.actions, max_batch=256)

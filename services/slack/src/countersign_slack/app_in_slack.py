@@ -66,6 +66,7 @@ def make_app(
     async def pressed(ack: Any, body: dict[str, Any]) -> None:
         await ack()
         await voting.pressed(body, identity_in(body))
+        await voting.tidy(body)
 
     @app.view("countersign_vote")
     async def submitted(ack: Any, body: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from .people import People
 from .refusals import Refusals
 from .rendering import pending_list
 from .voting import LINK
-from .words import code, escape
+from .words import code, plain
 
 HELP = """*Countersign*
 • `/countersign pending`  what waits for your decision
@@ -49,7 +49,7 @@ class SlashCommands:
         try:
             return await handler(rest.strip(), identity)
         except CountersignError as error:
-            return f"Not done: {code(error.detail, 600)}"
+            return f"Not done: {plain(error.detail)}"
 
     async def _pending(self, _: str, identity: str) -> str:
         person = self._people.find(identity)
@@ -79,10 +79,10 @@ class SlashCommands:
         try:
             stop: Stop = await self._bus.ask(order)
         except Unavailable as error:
-            return f":warning: {escape(error.detail)}. *The stop is not confirmed: order it again until it is.*"
+            return f":warning: {plain(error.detail)}. *The stop is not confirmed: order it again until it is.*"
         return (
             f":octagonal_sign: Stopped {code(stop.scope)}: nothing in it starts any more (`{stop.stop_id}`)."
-            f" `countersign resume {stop.stop_id}` lifts it."
+            f" `countersign stops lift {stop.stop_id}` lifts it."
         )
 
     async def _link(self, text: str, identity: str) -> str:

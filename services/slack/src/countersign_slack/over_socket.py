@@ -58,6 +58,7 @@ class OverSocket:
         self._client = handler.client
         async with asyncio.timeout(_PATIENCE * self._ping_s):
             await self._client.connect_to_new_endpoint()
+        self._slack.trouble = None
         self._log.info("connected to Slack")
 
     async def _watch(self) -> None:

@@ -50,6 +50,7 @@ class Poster:
         self._waiting = waiting
         self._oldest = oldest
         self._wake = asyncio.Event()
+        self._working: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
         """There may be something to send."""
@@ -62,13 +63,21 @@ class Poster:
             lease = new_id()
             channel = await self._store.take_lane(now(), lease, _LEASE_FACTOR * self._settings.slack_timeout_s)
             if channel is not None:
-                await self._work(channel, lease)
+                work = asyncio.create_task(self._work(channel, lease))
+                self._working.add(work)
+                work.add_done_callback(self._working.discard)
+                await asyncio.shield(work)
                 continue
             try:
                 async with asyncio.timeout(self._settings.slack_poll_s):
                     await self._wake.wait()
             except TimeoutError:
                 continue
+
+    async def drain(self) -> None:
+        """Let what is on its way to Slack arrive: cut off, it might be sent again by another replica."""
+        if self._working:
+            await asyncio.wait(self._working, timeout=self._settings.shutdown_grace_s)
 
     async def count(self) -> None:
         """Tell how much waits, and forget what is long past, for ever."""
@@ -81,21 +90,22 @@ class Poster:
 
     async def _work(self, channel: str, lease: str) -> None:
         """Send one thing, then give the channel back until the next may be sent."""
-        pause, well = self._settings.slack_pace_s, True
+        pause, well = _BACKOFF_S, False
         try:
             item = await self._store.next_in(channel)
-            if item is None or not await self._send(item):
-                pause = 0
+            sent = item is not None and await self._send(item)
+            pause, well = self._settings.slack_pace_s if sent else 0.0, True
         except SlackLimits as limit:
-            pause = max(limit.after_s, pause)
+            pause, well = max(limit.after_s, self._settings.slack_pace_s), True
             self._log.info("Slack's rate limit", channel=channel, after_s=limit.after_s)
         except SlackAway as error:
             failures = await self._store.failures(channel)
-            pause, well = min(_BACKOFF_S * 2 ** min(failures, 16), self._settings.slack_backoff_max_s), False
+            pause = min(_BACKOFF_S * 2 ** min(failures, 16), self._settings.slack_backoff_max_s)
             self._log.warning(
                 "Slack does not take it now; trying again", channel=channel, error=str(error), after_s=pause
             )
-        await self._store.release(channel, lease, now() + timedelta(seconds=pause), well=well)
+        finally:
+            await self._store.release(channel, lease, now() + timedelta(seconds=pause), well=well)
 
     async def _send(self, item: Card | Note) -> bool:
         """Send it; false if nothing had to be."""

@@ -17,7 +17,8 @@ from .calls import Slack, SlackAway, SlackLimits, SlackRefused
 from .people import People
 from .refusals import Refusals
 from .rendering import APPROVE, modal
-from .words import code, escape
+from .store import Store
+from .words import plain
 
 LINK = "Link yourself: run `countersign people link-slack`, then type here what it prints (`/countersign link CODE`)."
 _TRIGGER_S = 2.0
@@ -37,8 +38,11 @@ _ADVICE = {
 class Voting:
     """Handlers of the buttons and of the form. Nothing is kept between them: any replica may get any payload."""
 
-    def __init__(self, bus: Bus, slack: Slack, people: People, refusals: Refusals, log: Any, votes: Counter) -> None:
+    def __init__(
+        self, bus: Bus, store: Store, slack: Slack, people: People, refusals: Refusals, log: Any, votes: Counter
+    ) -> None:
         self._bus = bus
+        self._store = store
         self._slack = slack
         self._people = people
         self._refusals = refusals
@@ -65,13 +69,31 @@ class Voting:
             return await self.whisper(channel, user, _said(error))
         if view.state != "pending" or view.action.digest != digest:
             # sure to be refused, and for its owner to refuse: so that it is on record with the reason
-            return await self._cast(approval_id, vote, digest, identity, None, channel, user)
+            if await self._cast(approval_id, vote, digest, identity, None, channel, user):
+                await self.whisper(channel, user, f"It is {view.state} already, and your vote stands.")
+            return
         private = orjson.dumps({"approval": approval_id, "digest": digest, "vote": vote, "channel": channel}).decode()
         try:
             await self._slack.call("views.open", trigger_id=body["trigger_id"], view=modal(view, vote, private))
         except (SlackAway, SlackLimits, SlackRefused) as error:
             self._log.warning("the form did not open", error=str(error))
             await self.whisper(channel, user, "The form did not open. Press the button again.")
+
+    async def tidy(self, body: dict[str, Any]) -> None:
+        """Remove the message whose button was pressed if another one is kept up to date for the same approval.
+
+        A replica that is killed between Slack's answer and its row leaves one behind.
+        """
+        channel = str((body.get("channel") or {}).get("id", ""))
+        pressed = str((body.get("container") or {}).get("message_ts", ""))
+        approval_id = str(body["actions"][0].get("value", "")).partition(" ")[0]
+        kept = await self._store.message_ts(approval_id, channel)
+        if kept is None or not pressed or kept == pressed:
+            return
+        try:
+            await self._slack.call("chat.delete", channel=channel, ts=pressed)
+        except (SlackAway, SlackLimits, SlackRefused) as error:
+            self._log.warning("a second message about an approval stays", error=str(error))
 
     async def submitted(self, body: dict[str, Any], identity: str) -> None:
         """The form: cast the vote."""
@@ -87,7 +109,8 @@ class Voting:
 
     async def _cast(
         self, approval_id: str, vote: str, digest: str, identity: str, comment: str | None, channel: str, user: str
-    ) -> None:
+    ) -> bool:
+        """Whether it counts, now or since before; who voted is told if not."""
         try:
             command = CastVote(
                 approval_id=approval_id,
@@ -100,12 +123,15 @@ class Voting:
             await self._bus.ask(command)
         except Unavailable as error:
             self._votes.labels("unavailable").inc()
-            said = f"{escape(error.detail)}. Your vote is not confirmed: press the button again. Twice counts once."
-            return await self.whisper(channel, user, said)
+            said = f"{plain(error.detail)}. Your vote is not confirmed: press the button again. Twice counts once."
+            await self.whisper(channel, user, said)
+            return False
         except CountersignError as error:
             self._votes.labels("refused").inc()
-            return await self.whisper(channel, user, _said(error))
+            await self.whisper(channel, user, _said(error))
+            return False
         self._votes.labels("counted").inc()
+        return True
 
     async def whisper(self, channel: str, user: str, text: str) -> None:
         """Tell one person, where they are."""
@@ -117,4 +143,4 @@ class Voting:
 
 def _said(error: CountersignError) -> str:
     """A refusal in words: why, and what to do."""
-    return f"Not counted: {code(error.detail, 600)}. {_ADVICE.get(error.code, '')}".rstrip()
+    return f"Not counted: {plain(error.detail)}. {_ADVICE.get(error.code, '')}".rstrip()

@@ -17,6 +17,8 @@ TEXT_LIMIT = 3000
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 #: More marks on one letter than any language needs cover what stands above.
 _MARKS = 2
+#: Looks like the sign that would end inline code, and does not.
+_GRAVE = "\N{MODIFIER LETTER GRAVE ACCENT}"
 
 
 def escape(text: str) -> str:
@@ -28,6 +30,11 @@ def code(text: str, limit: int = 300) -> str:
     """Others' text on one line, as inline code; cut with a word on how long it is. ``limit`` counts after escaping."""
     shown = _cut(_units(text.replace("\n", "\\n"), _plain_escape), limit, len(text))
     return f"`{shown or ' '}`"
+
+
+def plain(text: str, limit: int = 600) -> str:
+    """Our own words, in which others' may stand, on one line: no mention, no link; inline code stays inline code."""
+    return _cut(_units(text.replace("\n", "\\n"), lambda c: c if c == "`" else _plain_escape(c)), limit, len(text))
 
 
 def when(at: datetime) -> str:
@@ -50,7 +57,7 @@ def pieces(units: Iterable[str], limit: int) -> list[str]:
     """The units put together in texts of at most ``limit`` characters, broken at a line's end where there is one."""
     found, piece, size, line_end = [], [""], 0, 0
     for unit in units:
-        if size + len(unit) > limit:
+        while size + len(unit) > limit:
             at = line_end if line_end else len(piece)
             found.append("".join(piece[:at]).rstrip("\n"))
             piece = piece[at:]
@@ -85,6 +92,8 @@ def _units(text: str, escaped: Any) -> Iterator[str]:
 
 
 def _plain_escape(c: str) -> str:
+    if c == "`":
+        return _GRAVE
     return f"\\x{ord(c):02x}" if ord(c) < 256 else c.encode("unicode_escape").decode()
 
 
