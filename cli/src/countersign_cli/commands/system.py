@@ -62,7 +62,7 @@ def up(
         health_port=health_port,
         log_level=log_level,
         replicas=read_replicas(replicas if replicas is not None else settings.replicas or ""),
-        slack=_has_slack(folder),
+        slack=has_slack(folder),
     )
     if "slack" in options.replicas and not options.slack:
         raise Misused("--replicas names slack, which is not configured here; docs/how-to/slack.md says how")
@@ -72,7 +72,7 @@ def up(
     raise typer.Exit(code)
 
 
-def _has_slack(data_dir: Path) -> bool:
+def has_slack(data_dir: Path) -> bool:
     """Whether Slack is configured; half of it is said, and left out: the rest works without."""
     from countersign_slack.secrets_folder import is_configured, read_workspace
 
