@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from datetime import timedelta
 from typing import Any
 
 from countersign_chassis import Failpoints
@@ -22,6 +23,7 @@ from countersign_contracts.approvals import (
 from countersign_contracts.model import now
 from countersign_harness.slack import TEAM
 from countersign_slack.rendering import APPROVE
+from countersign_slack.store import Store
 
 from .conftest import CHANNEL, SECURITY, held
 
@@ -247,6 +249,39 @@ async def test_what_is_on_its_way_to_slack_arrives_once_when_the_service_stops(o
     view = await desk.ask(held())
     await office.slack.until(lambda: view.approval_id in str(office.slack.main(CHANNEL)))
     assert len(office.slack.main(CHANNEL)) == 2
+
+
+async def test_an_older_look_never_replaces_a_newer_one(office: Any) -> None:
+    """Two replicas look at an approval; who looked first is the last to write."""
+    store = Store((await office.service()).db)
+    at = now()
+    first = await store.first_look("apr_1", "r1", at)
+    second = await store.look("apr_1", at)
+    assert second is not None and second.number > first.number
+    more: dict[str, Any] = {"pending": False, "channels": ("C0NOBODY",), "notes": (), "at": at}
+    await store.show("apr_1", second, '{"text": "newer"}', "b", **(more | {"pending": True}))
+    await office.slack.until(lambda: office.slack.main("C0NOBODY"))
+    await store.show("apr_1", first, '{"text": "older"}', "a", **more)
+    assert await store.next_in("C0NOBODY") is None
+    third = await store.look("apr_1", at)
+    assert third is not None
+    await store.show("apr_1", third, '{"text": "newest"}', "c", **more)
+    await office.slack.until(lambda: [m["text"] for m in office.slack.main("C0NOBODY")] == ["newest"])
+
+
+async def test_what_ended_long_ago_is_forgotten_and_what_is_pending_is_not(office: Any) -> None:
+    store = Store((await office.service()).db)
+    at = now()
+    for name, pending in (("apr_1", True), ("apr_2", False)):
+        look = await store.first_look(name, name, at)
+        more: dict[str, Any] = {"channels": ("C0NOBODY",), "notes": (), "at": at}
+        await store.show(name, look, '{"text": "x"}', "a", pending=True, **more)
+        look = await store.first_look(name, name, at)
+        await store.show(name, look, '{"text": "y"}', "b", pending=pending, **more)
+    await store.forget(at)
+    assert len(await store.approvals_of(["apr_1", "apr_2"])) == 2
+    await store.forget(at + timedelta(seconds=1))
+    assert await store.approvals_of(["apr_1", "apr_2"]) == {"apr_1": "apr_1"}
 
 
 async def test_a_deleted_message_is_posted_anew_while_it_is_pending(office: Any) -> None:

@@ -82,6 +82,7 @@ async def test_who_is_linked_to_nobody_is_told_how_and_it_is_on_record(office: A
     await office.person("gone", "U0GONE", status="removed")
     await office.service()
     _, message = await asked(office, desk)
+    office.slack.limits = {"chat.postEphemeral": 1}
     for count, user in enumerate(("U0NOBODY", "U0GONE"), 1):
         await office.slack.send(office.slack.press(message, APPROVE, user))
         assert "countersign people link-slack" in await told(office, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -22,6 +23,8 @@ from .words import plain
 
 LINK = "Link yourself: run `countersign people link-slack`, then type here what it prints (`/countersign link CODE`)."
 _TRIGGER_S = 2.0
+#: Later than that nobody knows what they are told about.
+_LONGEST_WAIT_S = 30.0
 _APPROVAL = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 _DIGEST = re.compile(DIGEST_PATTERN)
 
@@ -134,9 +137,13 @@ class Voting:
         return True
 
     async def whisper(self, channel: str, user: str, text: str) -> None:
-        """Tell one person, where they are."""
+        """Tell one person, where they are; once more where Slack's rate limit wants them to wait a little."""
         try:
-            await self._slack.call("chat.postEphemeral", channel=channel, user=user, text=text)
+            try:
+                await self._slack.call("chat.postEphemeral", channel=channel, user=user, text=text)
+            except SlackLimits as limit:
+                await asyncio.sleep(min(limit.after_s, _LONGEST_WAIT_S))
+                await self._slack.call("chat.postEphemeral", channel=channel, user=user, text=text)
         except (SlackAway, SlackLimits, SlackRefused) as error:
             self._log.warning("could not tell somebody", error=str(error))
 
