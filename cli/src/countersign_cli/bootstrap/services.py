@@ -49,6 +49,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "admin_token_file": layout.admin_token,
             "codes_key_file": layout.codes_key,
         },
+        "slack": {"slack_folder": layout.slack},
     }
     return settings | own.get(service, {})
 

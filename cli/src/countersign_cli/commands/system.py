@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from countersign_contracts.errors import CountersignError
+
 from ..client import Client
 from ..embedded.datadir import DataDir
 from ..embedded.specs import Event, EventKind
-from ..output import UNREACHABLE, ago, command, console, errors, print_json, table
+from ..output import UNREACHABLE, Misused, ago, command, console, errors, print_json, table
 
 if TYPE_CHECKING:
     from ..local import LocalSystem
@@ -50,8 +52,9 @@ def up(
     from ..settings import ClientSettings
 
     settings = ClientSettings()
+    folder = data_dir or settings.data_dir
     options = LocalOptions(
-        data_dir=data_dir or settings.data_dir,
+        data_dir=folder,
         host=host,
         port=port,
         nats_port=nats_port,
@@ -59,11 +62,31 @@ def up(
         health_port=health_port,
         log_level=log_level,
         replicas=read_replicas(replicas if replicas is not None else settings.replicas or ""),
+        slack=has_slack(folder),
     )
+    if "slack" in options.replicas and not options.slack:
+        raise Misused("--replicas names slack, which is not configured here; docs/how-to/slack.md says how")
     system = LocalSystem(options)
     code = system.run(narrate, on_ready=lambda: say_ready(system))
     console.print("stopped")
     raise typer.Exit(code)
+
+
+def has_slack(data_dir: Path) -> bool:
+    """Whether Slack is configured; half of it is said, and left out: the rest works without."""
+    from countersign_slack.secrets_folder import is_configured, read_workspace
+
+    from ..bootstrap import Layout
+
+    folder = Layout(data_dir).slack
+    if not is_configured(folder):
+        return False
+    try:
+        read_workspace(folder)
+    except CountersignError as error:
+        errors.print(f"[yellow]without Slack[/]: {escape(error.detail)}")
+        return False
+    return True
 
 
 def say_ready(system: LocalSystem) -> None:

@@ -18,6 +18,7 @@ from . import (
     dead_letter_commands,
     fleet,
     people_commands,
+    slack_commands,
     subjects,
     webhook_commands,
 )
@@ -37,6 +38,7 @@ DEFINED_IN = (
     fleet,
     people_commands,
     webhook_commands,
+    slack_commands,
 )
 
 Account = Literal["AGENTS", "CORE"]
@@ -128,6 +130,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("ACTIONS", "policy-actions", "policy", ("actions.requested.*", "actions.refused.*")),
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
+    Consumer("APPROVALS", "slack-approvals", "slack", ("approvals.*.*",)),
+    Consumer("ACTIONS", "slack-actions", "slack", FINAL_SUBJECTS),
     Consumer("FLEET", "approvals-people", "approvals", ("fleet.person_changed.*",)),
     Consumer(
         "APPROVALS",

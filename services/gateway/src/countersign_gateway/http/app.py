@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from . import actions, approvals, dead_letters, first_control_layer, fleet, governance, people, problems, webhooks
 from .context import Parts, PartsOf
+from .slack import slack_router
 
 DESCRIPTION = """The execution control plane for AI agents: every action is decided by policy, countersigned by a person
 where it matters, executed at most once, and proven afterwards."""
@@ -36,6 +37,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(people.router)
     app.include_router(webhooks.router)
     app.include_router(first_control_layer.router)
+    app.include_router(slack_router())
 
     @app.get("/api/v1/trust", tags=["audit"], name="trust_bundle")
     async def trust_bundle(parts: PartsOf) -> Response:

@@ -78,7 +78,7 @@ class Needs:
         return require_person(caller, self.permission)
 
 
-async def body_of(request: Request, limit: int) -> bytes:
+async def read_whole(request: Request, limit: int) -> bytes:
     """The raw body, refused beyond ``limit`` bytes before it is all read."""
     declared = request.headers.get("content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
@@ -89,7 +89,13 @@ async def body_of(request: Request, limit: int) -> bytes:
         if size > limit:
             raise CountersignError(f"the body is larger than {limit} bytes", code="too_large")
         chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The raw body of a request that sends JSON; ``limit`` as for :func:`read_whole`."""
+    body = await read_whole(request, limit)
     content_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise CountersignError(f"send application/json, not {content_type}", code="unsupported_media_type")
-    return b"".join(chunks)
+    return body
