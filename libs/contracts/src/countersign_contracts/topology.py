@@ -15,6 +15,7 @@ from . import (
     commands,
     control,
     dead_letter_commands,
+    enrolment,
     fleet,
     people_commands,
     subjects,
@@ -32,6 +33,7 @@ DEFINED_IN = (
     commands,
     control,
     dead_letter_commands,
+    enrolment,
     fleet,
     people_commands,
 )
@@ -219,5 +221,8 @@ def agents_access(service: str) -> Access | None:
         subscribe += [f"{subjects.inbox('gateway')}.>", "agents.*.call", "agents.*.get", "agents.*.cancel"]
         return Access(tuple(publish), tuple(subscribe))
     if service == "registry":
-        return Access(("agents.*.control.>",), (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat"))
+        return Access(
+            ("agents.*.control.>", f"{subjects.inbox('*')}.>"),
+            (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat", "agents.*.renew", subjects.REGISTER),
+        )
     return None

@@ -14,6 +14,15 @@ from countersign_contracts.commands import (
     RegisterAgent,
     SetAgentStatus,
 )
+from countersign_contracts.enrolment import (
+    ChallengeAgent,
+    CreateDiscoveryToken,
+    ListDiscoveryTokens,
+    OrderAgents,
+    RegisterWithToken,
+    RenewCredentials,
+    RevokeDiscoveryToken,
+)
 from countersign_contracts.fleet import person_key
 from countersign_contracts.people_commands import AddPerson, ListPeople, RemovePerson
 from countersign_contracts.projection import AGENTS, PEOPLE
@@ -21,9 +30,13 @@ from countersign_contracts.projection import AGENTS, PEOPLE
 from .aftermath import Aftermath
 from .agents import AgentCommands
 from .changes import Changes
+from .doors import Doors
+from .enrolling import Enrolment
+from .enrolment_store import EnrolmentStore
 from .gauges import Gauges
 from .heartbeats import Heartbeats
 from .nats_users import AgentsAccount
+from .orders import Orders
 from .outbox import Outbox
 from .people import PeopleCommands
 from .people_store import PeopleStore
@@ -33,6 +46,7 @@ from .projections import Projection
 from .revocations import Revocations
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
+from .tokens import TokenCommands
 
 
 def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service:
@@ -45,6 +59,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     account = AgentsAccount.of(settings)
     metrics, log, core = service.metrics, service.log, service.bus.connection
     issued = metrics.counter("countersign_credentials_issued", "Credentials issued to agents", ["kind"])
+    registrations = metrics.counter("countersign_registrations", "Agents that registered with a token", ["result"])
     received = metrics.counter("countersign_heartbeats_received", "Heartbeats of agents taken")
     refused = metrics.counter("countersign_heartbeats_refused", "Heartbeats of agents refused", ["code"])
     pushes = metrics.counter("countersign_account_pushes", "Pushes of account AGENTS to nats-server", ["result"])
@@ -103,6 +118,21 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
     people = PeopleCommands(people_store, outbox, aftermath, settings.admin_token_file, log)
     changes = Changes(store, outbox, aftermath)
+    orders = Orders(store, outbox, aftermath)
+    enrolments = EnrolmentStore(service.db)
+    tokens = TokenCommands(store, enrolments, outbox, aftermath, account)
+    enrolment = Enrolment(
+        store,
+        enrolments,
+        outbox,
+        aftermath,
+        account,
+        lifetime_s=settings.credentials_lifetime_s,
+        come_back_within_s=settings.come_back_within_s,
+        registered=registrations,
+        issued=issued,
+    )
+    doors = Doors(fleet, enrolment, log)
 
     # whatever nats-server forgot in a restart is told it again
     core.on_reconnect(outbox.restarted)
@@ -115,6 +145,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_start(agents_shown.start)
     service.on_start(people_shown.start)
     service.on_start(heartbeats.start)
+    service.on_start(doors.start)
     service.ready_check("void NATS users", revocations.unready)
     service.ready_check("bucket agents", agents_shown.unready)
     service.ready_check("bucket people", people_shown.unready)
@@ -124,6 +155,13 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(GetAgent, agents.get)
     service.answer(SetAgentStatus, agents.set_status)
     service.answer(IssueCredentials, agents.issue_credentials)
+    service.answer(OrderAgents, orders.order)
+    service.answer(RegisterWithToken, enrolment.register)
+    service.answer(ChallengeAgent, enrolment.challenge)
+    service.answer(RenewCredentials, enrolment.renew)
+    service.answer(CreateDiscoveryToken, tokens.create)
+    service.answer(ListDiscoveryTokens, tokens.list)
+    service.answer(RevokeDiscoveryToken, tokens.revoke)
     service.answer(AddPerson, people.add)
     service.answer(RemovePerson, people.remove)
     service.answer(ListPeople, people.list)
@@ -138,4 +176,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
     service.on_stop(heartbeats.stop)
+    service.on_stop(doors.drain)
     return service

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from countersign_chassis import ServiceSettings
+from countersign_contracts.enrolment import CREDENTIALS_S
 
 
 class Settings(ServiceSettings):
@@ -24,6 +25,16 @@ class Settings(ServiceSettings):
     )
     agents_signing_seed_file: Path = Field(
         default=Path(".countersign/keys/nats-agents-signing.seed"), description="scoped key that signs agents' users"
+    )
+    bootstrap_signing_seed_file: Path = Field(
+        default=Path(".countersign/keys/nats-agents-bootstrap-signing.seed"),
+        description="scoped key that signs users who can register an agent and nothing else",
+    )
+    credentials_lifetime_s: int = Field(
+        default=CREDENTIALS_S, ge=2, le=86_400, description="of what an agent is given that registers itself"
+    )
+    come_back_within_s: int = Field(
+        default=604_800, ge=60, description="how long after their end an agent may still renew its credentials"
     )
     admin_token_file: Path = Field(default=Path(".countersign/admin.token"), description="the token of person `admin`")
     max_live_credentials: int = Field(default=16, ge=1, le=64, description="of one kind, for one agent")
