@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from countersign_cli.bootstrap import Layout, prepare_material
 from countersign_cli.deploy import hand_out, prepare_servers, settings_in
+from countersign_cli.main import app
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import CORE_SERVICES
 from countersign_ledger import SigningKey
@@ -62,3 +64,27 @@ async def test_servers_need_keys_first_and_an_answer_in_time(tmp_path: Path) -> 
     prepare_material(layout, nats_host="127.0.0.1", nats_port=4222)
     with pytest.raises(CountersignError, match=r"PostgreSQL at 127\.0\.0\.1:1 did not answer within 0 s"):
         await prepare_servers(layout, nats_url="nats://127.0.0.1:1", postgres="127.0.0.1:1", within_s=0)
+
+
+@pytest.mark.parametrize(
+    ("service", "variable", "value", "says"),
+    [
+        (
+            "executor",
+            "MAX_CONCURRENT_CALLS",
+            "0",
+            "max_concurrent_calls: input should be greater than or equal to 1",
+        ),
+        ("policy", "PRODUCTION_ENVIRONMENTS", "prod", "lists are given as JSON"),
+        ("gateway", "HTTP_PORT", "hunter2", "http_port: input should be a valid integer"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(
+    handed: Path, monkeypatch: pytest.MonkeyPatch, service: str, variable: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"COUNTERSIGN_{variable}", value)
+    urls = ["--nats-url", URLS["nats_url"], "--postgres", URLS["postgres"]]
+    done = CliRunner().invoke(app, ["serve", service, "--folder", str(handed / service), *urls])
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"error: {service} cannot start with these settings: ") and says in done.stderr
+    assert "hunter2" not in done.stderr

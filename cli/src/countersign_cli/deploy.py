@@ -18,7 +18,15 @@ import nats.errors
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import CORE_SERVICES
 
-from .bootstrap import Layout, Material, apply_topology, build_service, prepare_database, service_settings
+from .bootstrap import (
+    Layout,
+    Material,
+    WrongSettings,
+    apply_topology,
+    build_service,
+    prepare_database,
+    service_settings,
+)
 from .bootstrap.database import DATABASE, role_of
 from .embedded.datadir import write_secret
 
@@ -58,10 +66,18 @@ def settings_in(folder: Path, service: str, *, nats_url: str, postgres: str) -> 
 
 
 def serve(service: str, settings: dict[str, Any]) -> int:
-    """Run one service until a signal; what ``settings`` does not say is read from the environment."""
-    from countersign_chassis.run import run
+    """Run one service until a signal; what ``settings`` does not say is read from the environment.
 
-    return run(lambda: build_service(service, settings))
+    Raises :class:`CountersignError` if it cannot start.
+    """
+    from countersign_chassis.run import serve as run
+
+    try:
+        return run(lambda: build_service(service, settings))
+    except WrongSettings as error:
+        raise CountersignError(f"{service} cannot start with these settings: {error}") from None
+    except CountersignError as error:
+        raise CountersignError(f"{service} cannot start: {error.detail}", code=error.code) from None
 
 
 async def prepare_servers(layout: Layout, *, nats_url: str, postgres: str, within_s: float) -> None:

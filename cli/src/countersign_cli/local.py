@@ -19,15 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import CORE_SERVICES
-from countersign_contracts.model import explain
 
 from .bootstrap import (
     Layout,
     Material,
+    WrongSettings,
     apply_topology,
     build_service,
     prepare_database,
@@ -251,8 +249,8 @@ def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failp
 
         try:
             return serve(lambda: build_service(service, settings, failpoints))
-        except ValidationError as error:
-            raise EmbeddedError(f"{name} cannot start with these settings: {explain(error)}") from None
+        except WrongSettings as error:
+            raise EmbeddedError(f"{name} cannot start with these settings: {error}") from None
         except CountersignError as error:
             kind = MayPass if error.code == "unavailable" else EmbeddedError
             raise kind(f"{name} cannot start: {error.detail}") from None

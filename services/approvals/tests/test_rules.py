@@ -9,7 +9,7 @@ import pytest
 
 from countersign_approvals.rules import VoteRefused, outcome_of, require_digest, require_eligible, require_open
 from countersign_contracts.actions import Action
-from countersign_contracts.approvals import Vote
+from countersign_contracts.approvals import AskedBy, Vote
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.model import now
 
@@ -50,7 +50,9 @@ def vote(voter: str, kind: Any) -> Vote:
 )
 def test_nobody_approves_their_own(voter: str, chain: tuple[str, ...], oncall: str | None, may: bool) -> None:
     if may:
-        return require_eligible(voter, action(principal_chain=chain), oncall)
+        assert require_eligible(voter, action(principal_chain=chain), oncall) is None
+        return
+    assert require_eligible(voter, action(principal_chain=chain), oncall, allow_own=True)
     with pytest.raises(VoteRefused):
         require_eligible(voter, action(principal_chain=chain), oncall)
 
@@ -70,11 +72,12 @@ def test_an_ended_approval_takes_no_vote(state: Any) -> None:
 
 def test_the_deadline_itself_is_too_late() -> None:
     require_open("apr_1", "pending", AT + timedelta(seconds=1), AT)
+    require_open("apr_1", "pending", AT, AT, pauses=True)
     with pytest.raises(CountersignError, match="expired"):
         require_open("apr_1", "pending", AT, AT)
 
 
 def test_one_rejection_outweighs_any_approval() -> None:
-    assert outcome_of(()) is None
-    assert outcome_of((vote("a", "approve"),)) == "approved"
-    assert outcome_of((vote("a", "approve"), vote("b", "reject"))) == "rejected"
+    assert outcome_of(AskedBy(), ()) is None
+    assert outcome_of(AskedBy(), (vote("a", "approve"),)) == "approved"
+    assert outcome_of(AskedBy(), (vote("a", "approve"), vote("b", "reject"))) == "rejected"

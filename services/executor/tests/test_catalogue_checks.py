@@ -18,6 +18,7 @@ CHANGE_ITEM: dict[str, Any] = {
     "name": "change_item",
     "effect": "write",
     "resource": "items/{item}",
+    "preview": "Change {item} of {customer}: {verbose}",
     "arguments": {
         "type": "object",
         "additionalProperties": False,
@@ -134,6 +135,9 @@ def test_the_examples_tools_are_sound() -> None:
         ("http/headers", {"X-A": "1", "x-a": "2"}, "http.headers.x-a", "twice"),
         ("resource", "items/{nope}", "resource", "not an argument"),
         ("resource", "items/{note}", "resource", "must be required"),
+        ("resource", "items/{item", "resource", "a brace stands there"),
+        ("preview", "Change {nope}", "preview", "not an argument"),
+        ("preview", "Change {item} to {}", "preview", "a brace stands there"),
         ("destructive_when", [{"field": "nope", "equals": 1}], "destructive_when.0.field", "not an argument"),
         ("destructive_when", [{"field": "note", "equals": None}], "destructive_when.0.equals", "null"),
         ("facts/0/tool", "nope", "facts.0.tool", "no tool `nope`"),

@@ -7,11 +7,12 @@ from .bus import apply_topology
 from .database import prepare_database
 from .layout import Layout
 from .material import Material, prepare_material
-from .services import build_service, service_settings
+from .services import WrongSettings, build_service, service_settings
 
 __all__ = [
     "Layout",
     "Material",
+    "WrongSettings",
     "apply_topology",
     "build_service",
     "prepare_database",

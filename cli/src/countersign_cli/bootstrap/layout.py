@@ -71,6 +71,11 @@ class Layout:
         """The gateway's key of marks and requests' digests."""
         return self.root / "keys" / "gateway-marks.key"
 
+    @property
+    def codes_key(self) -> Path:
+        """The registry's key of one-time codes and their secrets, the newest first."""
+        return self.root / "keys" / "registry-codes.key"
+
     def seed(self, name: str) -> Path:
         """A NATS seed: `operator` (may go offline), `operator-signing`, `agents-signing` and so on."""
         return self.root / "keys" / f"nats-{name}.seed"

@@ -117,6 +117,8 @@ def prepare_material(
     write_secret(layout.nats_config, config)
     deployment = _trust(layout)
     _argument_keys(layout)
+    if not layout.codes_key.exists():
+        write_secret(layout.codes_key, key_text(new_key()))
     if not layout.admin_token.exists():
         write_secret(layout.admin_token, f"csp_{secrets.token_urlsafe(32)}\n")
     return Material(layout, deployment, _passwords(layout))

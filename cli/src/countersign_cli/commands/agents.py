@@ -1,4 +1,4 @@
-"""`countersign agents` and `countersign people`: who may ask, and who may decide."""
+"""`countersign agents`: who may ask."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ..embedded.datadir import write_secret
 from ..output import ago, command, console, laid_out, print_json, table
 
 app = typer.Typer(no_args_is_help=True, help="Agents: register, list, pause, resume, revoke, credentials.")
-people = typer.Typer(no_args_is_help=True, help="People: who may approve, operate and read.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Seconds between two looks of `watch`.
@@ -176,36 +175,3 @@ def credentials(
             path = output / f"{agent_id}.{suffix}"
             write_secret(path.absolute(), issued[field] + ("\n" if field == "http_token" else ""))
             console.print(f"wrote {path}")
-
-
-@people.command("add")
-@command
-def add_person(
-    name: str,
-    role: Annotated[list[str], typer.Option(help="admin, operator, approver or reader; repeat for several.")],
-    json: Json = False,
-) -> None:
-    """Add a person, or give a known one a new token; it is shown this once."""
-    issued = Client.find().post("/api/v1/people", {"name": name, "roles": role})
-    if json:
-        return print_json(issued)
-    console.print(f"{name} has {', '.join(issued['roles'])}. The token, shown only now:\n{issued['token']}")
-
-
-@people.command("list")
-@command
-def list_people(json: Json = False) -> None:
-    """List people and their roles."""
-    found = Client.find().get("/api/v1/people")
-    if json:
-        return print_json(found)
-    rows = [(p["name"], ", ".join(p["roles"]), p["status"], ago(p["created_at"])) for p in found["items"]]
-    table(("NAME", "ROLES", "STATUS", "ADDED"), rows, "nobody")
-
-
-@people.command("remove")
-@command
-def remove_person(name: str) -> None:
-    """Remove a person; their token is void."""
-    Client.find().delete(f"/api/v1/people/{segment(name)}")
-    console.print(f"{name} is removed")

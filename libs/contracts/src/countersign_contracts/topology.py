@@ -98,6 +98,17 @@ FINAL_SUBJECTS: tuple[str, ...] = (
     "actions.cancelled.*",
 )
 
+#: What is said of an approval while it waits.
+APPROVAL_PROGRESS_SUBJECTS: tuple[str, ...] = (
+    "approvals.requested.*",
+    "approvals.voted.*",
+    "approvals.vote_voided.*",
+    "approvals.advanced.*",
+    "approvals.reminded.*",
+    "approvals.escalated.*",
+    "approvals.overdue.*",
+)
+
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
     Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",), max_ack_pending=32_768),
@@ -108,9 +119,11 @@ CONSUMERS: tuple[Consumer, ...] = (
         ("actions.executed.*", "actions.denied.*", "actions.refused.*", "actions.reconciled.*"),
     ),
     Consumer("ACTIONS", "gateway-progress", "gateway", ("actions.held.*", "actions.granted.*", "actions.started.*")),
+    Consumer("APPROVALS", "gateway-approvals", "gateway", APPROVAL_PROGRESS_SUBJECTS),
     Consumer("ACTIONS", "policy-actions", "policy", ("actions.requested.*", "actions.refused.*")),
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
+    Consumer("FLEET", "approvals-people", "approvals", ("fleet.person_changed.*",)),
     Consumer("ACTIONS", "executor-actions", "executor", ("actions.granted.*",), ack_wait_s=30),
     Consumer("ACTIONS", "audit-actions", "audit", ("actions.*.*",), max_ack_pending=8192),
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),

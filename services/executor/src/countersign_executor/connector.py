@@ -107,6 +107,8 @@ class Connector:
             allow_redirects=False,
             timeout=timeout,
         ) as response:
+            if not 100 <= response.status <= 999:
+                raise ValueError(f"{response.status} is no HTTP status")
             body = Body(call.response_limit_bytes)
             failure = judged_status(response.status)
             whole = True

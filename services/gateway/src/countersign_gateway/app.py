@@ -8,6 +8,9 @@ from countersign_chassis.stored import StoredMessages
 from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
 
 from .acceptance import Acceptance
+from .amendments import Amendments
+from .approval_rows import ApprovalRows
+from .approvals import Approvals
 from .cancellation import Cancellation
 from .changes import Changes
 from .credentials import Credentials
@@ -70,7 +73,12 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     ingress = Ingress(
         settings, door, acceptance, store, cancellation, waiters, open_actions, service.key, service.log, refused
     )
-    outcomes = Outcomes(settings, store, waiters, open_actions, ingress.announce, failpoints, ended)
+    rows = ApprovalRows(service.db, store)
+    amendments = Amendments(
+        settings, store, rows, service.bus, service.key, open_actions, failpoints, service.log, accepted
+    )
+    outcomes = Outcomes(settings, store, waiters, open_actions, amendments, ingress.announce, failpoints, ended)
+    approvals = Approvals(rows, ingress.announce)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
     recording = Recording(settings, store, service.bus, unproven, service.log)
@@ -121,6 +129,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         linger_s=0.05,
         skip=lambda headers: waiters.has_ended(headers.get("ce-subject")),
     )
+    service.consume("gateway-approvals", approvals.progress, max_batch=256)
     service.background(sweeper.run, "sweeper")
     service.background(recording.run, "recording")
     service.background(open_actions.run, "open actions")

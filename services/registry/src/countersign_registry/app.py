@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
+from countersign_chassis.at_rest import RestKeys
+from countersign_chassis.sealing import DigestKey, read_keys
 from countersign_contracts.commands import (
     CommitAgents,
     GetAgent,
@@ -24,22 +26,39 @@ from countersign_contracts.enrolment import (
     RevokeDiscoveryToken,
 )
 from countersign_contracts.fleet import person_key
-from countersign_contracts.people_commands import AddPerson, ListPeople, RemovePerson
+from countersign_contracts.model import now
+from countersign_contracts.people_commands import (
+    AddPerson,
+    ConfirmEnrolment,
+    ConfirmTotp,
+    ListPeople,
+    RemoveChannel,
+    RemovePerson,
+    RemoveTotp,
+    SetGroups,
+    StartEnrolment,
+    StartTotp,
+    VerifyTotp,
+)
 from countersign_contracts.projection import AGENTS, PEOPLE
 
 from .aftermath import Aftermath
 from .agents import AgentCommands
 from .changes import Changes
+from .codes_store import CodesStore
 from .doors import Doors
 from .enrolling import Enrolment
+from .enrolment import EnrolmentCommands
 from .enrolment_store import EnrolmentStore
 from .gauges import Gauges
 from .heartbeats import Heartbeats
 from .nats_users import AgentsAccount
+from .one_time_codes import OneTimeCodes
 from .orders import Orders
 from .outbox import Outbox
 from .people import PeopleCommands
 from .people_store import PeopleStore
+from .person_changes import PersonChanges
 from .phase_store import PhaseStore
 from .presence import Presence
 from .projections import Projection
@@ -57,6 +76,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service = Service("registry", settings, failpoints)
     service.migrations("countersign_registry")
     account = AgentsAccount.of(settings)
+    code_keys = read_keys(settings.codes_key_file, "key of one-time codes")
     metrics, log, core = service.metrics, service.log, service.bus.connection
     issued = metrics.counter("countersign_credentials_issued", "Credentials issued to agents", ["kind"])
     registrations = metrics.counter("countersign_registrations", "Agents that registered with a token", ["result"])
@@ -64,6 +84,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     refused = metrics.counter("countersign_heartbeats_refused", "Heartbeats of agents refused", ["code"])
     pushes = metrics.counter("countersign_account_pushes", "Pushes of account AGENTS to nats-server", ["result"])
     revoked = metrics.gauge("countersign_nats_users_revoked", "NATS users that nats-server was told to refuse")
+    codes_refused = metrics.counter(
+        "countersign_codes_refused", "Enrolment codes and one-time codes refused", ["kind", "code"]
+    )
     agents_by_status = metrics.gauge("countersign_agents", "Agents", ["status"])
     agents_by_phase = metrics.gauge("countersign_agents_seen", "Agents by what they are seen to do", ["phase"])
     phase_changes = metrics.counter(
@@ -116,7 +139,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     gauges = Gauges(store, changed, agents_by_status, outbox_pending)
     aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
-    people = PeopleCommands(people_store, outbox, aftermath, settings.admin_token_file, log)
+    codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
+    people = PeopleCommands(people_store, codes, person_changes, settings.admin_token_file, log)
+    channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
+    one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
     changes = Changes(store, outbox, aftermath)
     orders = Orders(store, outbox, aftermath)
     enrolments = EnrolmentStore(service.db)
@@ -165,6 +191,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(AddPerson, people.add)
     service.answer(RemovePerson, people.remove)
     service.answer(ListPeople, people.list)
+    service.answer(SetGroups, people.set_groups)
+    service.answer(StartEnrolment, channels.start)
+    service.answer(ConfirmEnrolment, channels.confirm)
+    service.answer(RemoveChannel, channels.remove)
+    service.answer(StartTotp, one_time_codes.start)
+    service.answer(ConfirmTotp, one_time_codes.confirm)
+    service.answer(VerifyTotp, one_time_codes.verify)
+    service.answer(RemoveTotp, one_time_codes.remove)
     service.answer(PrepareAgents, changes.prepare)
     service.answer(CommitAgents, changes.commit)
 

@@ -37,6 +37,10 @@ class Settings(ServiceSettings):
         default=604_800, ge=60, description="how long after their end an agent may still renew its credentials"
     )
     admin_token_file: Path = Field(default=Path(".countersign/admin.token"), description="the token of person `admin`")
+    codes_key_file: Path = Field(
+        default=Path(".countersign/keys/registry-codes.key"),
+        description="encrypts the secrets of one-time codes and marks enrolment codes; the same for every registry",
+    )
     max_live_credentials: int = Field(default=16, ge=1, le=64, description="of one kind, for one agent")
     heartbeat_flush_s: float = Field(default=5.0, gt=0, le=300, description="how often last-seen times are written")
     projection_check_s: float = Field(default=60.0, gt=0, description="how often the buckets are checked for loss")

@@ -106,7 +106,8 @@ class Lock(IntEnum):
     PEOPLE = 3
     ACCOUNT = 4
     DECLARE = 5
-    PACKAGES = 6
+    ENROL = 6
+    PACKAGES = 7
 
 
 #: Advisory locks count for the whole database, so the registry's own have a first number of their own.

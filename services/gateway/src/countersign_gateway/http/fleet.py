@@ -1,4 +1,4 @@
-"""Agents and people: what the registry does."""
+"""Agents: what the registry does."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from countersign_contracts.commands import (
     SetAgentStatus,
 )
 from countersign_contracts.enrolment import Registered, Registration
-from countersign_contracts.fleet import AgentPhase, AgentStatus, AgentType, person_key
+from countersign_contracts.fleet import AgentPhase, AgentStatus, AgentType
 from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
-from countersign_contracts.people_commands import AddPerson, IssuedToken, ListPeople, People, RemovePerson
 
 from ..credentials import PersonIdentity, require_agent
 from ..submission import Words
@@ -33,7 +32,6 @@ router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
 Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
-Admin = Annotated[PersonIdentity, Depends(Needs("people"))]
 
 
 class StatusBody(Frozen):
@@ -48,13 +46,6 @@ class CredentialsBody(Frozen):
     kinds: tuple[Literal["http", "nats"], ...] = ("http", "nats")
     lifetime_s: int | None = Field(default=None, gt=0, le=31_536_000)
     replace: bool = False
-
-
-class PersonBody(Frozen):
-    """A person and what they may do."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
-    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...] = Field(min_length=1)
 
 
 async def _seen(parts: Parts, view: AgentView) -> AgentView:
@@ -88,7 +79,7 @@ async def agents(
     dependencies=[Depends(registrant)],
 )
 async def register(body: EitherBody, request: Request, parts: PartsOf) -> Any:
-    """Register an agent: a person, with its description; or the agent itself, with a discovery token and nothing else."""
+    """Register an agent: a person, with its description; or the agent itself, with a discovery token."""
     if isinstance(body, Registration):
         return await register_itself(body, parts)
     person: PersonIdentity = request.state.registrant
@@ -148,25 +139,3 @@ async def credentials(agent_id: AgentId, body: CredentialsBody, person: Operator
     )
     await parts.agents.reach(agent_id, issued.revision)
     return issued
-
-
-@router.get("/people", response_model=People, tags=["people"])
-async def people(_: Admin, parts: PartsOf) -> Any:
-    """People and their roles."""
-    return await parts.bus.ask(ListPeople())
-
-
-@router.post("/people", response_model=IssuedToken, status_code=201, tags=["people"])
-async def add_person(body: PersonBody, person: Admin, parts: PartsOf) -> Any:
-    """Add a person, or renew a known one's token; it is shown this once."""
-    issued: IssuedToken = await parts.bus.ask(AddPerson(name=body.name, roles=body.roles, by=person.name))
-    await parts.people.reach(person_key(issued.name), issued.revision)
-    return issued
-
-
-@router.delete("/people/{name}", status_code=204, tags=["people"])
-async def remove_person(name: Words, person: Admin, parts: PartsOf) -> Response:
-    """Remove a person; their token is void."""
-    await parts.bus.ask(RemovePerson(name=name, by=person.name))
-    await parts.people.fetch(person_key(name))
-    return Response(status_code=204)
