@@ -6,8 +6,20 @@ Subjects of account CORE follow from the events (:mod:`.event`) and the commands
 from __future__ import annotations
 
 #: Verbs an agent may publish under ``agents.<its id>.``; ``actions``, ``logs`` and ``metrics`` are kept by streams,
-#: ``call``, ``get``, ``cancel`` and ``renew`` are request-reply, ``heartbeat`` is plain NATS.
-AGENT_PUBLISHES = ("actions", "call", "get", "cancel", "heartbeat", "renew", "logs", "metrics")
+#: ``call``, ``get``, ``cancel``, ``renew`` and ``config`` are request-reply, ``heartbeat`` and ``configured`` are plain
+#: NATS.
+AGENT_PUBLISHES = (
+    "actions",
+    "call",
+    "get",
+    "cancel",
+    "heartbeat",
+    "renew",
+    "config",
+    "configured",
+    "logs",
+    "metrics",
+)
 #: Verbs an agent may hear under ``agents.<its id>.``, with everything below them.
 AGENT_HEARS = ("results", "control")
 #: All that whoever holds a bootstrap credential may publish: the registration of an agent (request-reply).

@@ -10,6 +10,7 @@ from typing import Literal
 
 from . import (
     actions,
+    agent_config,
     approval_commands,
     approvals,
     commands,
@@ -28,6 +29,7 @@ from .warrant import TYPE as WARRANT_TYPE
 #: Everything below is made from the events and commands, so their modules must be loaded.
 DEFINED_IN = (
     actions,
+    agent_config,
     approval_commands,
     approvals,
     commands,
@@ -236,6 +238,13 @@ def agents_access(service: str) -> Access | None:
     if service == "registry":
         return Access(
             ("agents.*.control.>", f"{subjects.inbox('*')}.>"),
-            (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat", "agents.*.renew", subjects.REGISTER),
+            (
+                f"{subjects.inbox('registry')}.>",
+                "agents.*.heartbeat",
+                "agents.*.renew",
+                "agents.*.config",
+                "agents.*.configured",
+                subjects.REGISTER,
+            ),
         )
     return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any, Protocol
 
 from countersign_contracts.actions import ActionResult
+from countersign_contracts.agent_config import Configuration, Configured
 from countersign_contracts.errors import CountersignError
 
 
@@ -43,3 +45,13 @@ class Transport(Protocol):
 
     async def heartbeat(self, body: dict[str, Any]) -> None:
         """Send one heartbeat."""
+
+    async def configuration(self) -> Configuration:
+        """What counts for the agent now."""
+
+    async def configured(self, said: Configured) -> None:
+        """Say what came of a configuration."""
+
+    @property
+    def pushed(self) -> asyncio.Event:
+        """Set when a configuration may be new."""

@@ -7,6 +7,13 @@ import asyncio
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.at_rest import RestKeys
 from countersign_chassis.sealing import DigestKey, read_keys
+from countersign_contracts.agent_config import (
+    ConfigHistory,
+    GetConfig,
+    ReportConfigured,
+    RollBackConfig,
+    SetConfig,
+)
 from countersign_contracts.commands import (
     CommitAgents,
     GetAgent,
@@ -46,6 +53,8 @@ from .aftermath import Aftermath
 from .agents import AgentCommands
 from .changes import Changes
 from .codes_store import CodesStore
+from .config_store import ConfigStore
+from .configurations import Configurations
 from .doors import Doors
 from .enrolling import Enrolment
 from .enrolment import EnrolmentCommands
@@ -92,6 +101,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     phase_changes = metrics.counter(
         "countersign_agent_phase_changes", "Changes of what agents are seen to do", ["phase"]
     )
+    configured = metrics.counter("countersign_configurations_said", "What agents said of a configuration", ["result"])
     outbox_pending = metrics.gauge("countersign_outbox_pending", "Committed events not yet published")
 
     fleet = service.connection("registry", settings.nats_agents_creds_file)
@@ -158,7 +168,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         registered=registrations,
         issued=issued,
     )
-    doors = Doors(fleet, enrolment, log)
+    configurations = Configurations(
+        store, ConfigStore(service.db), outbox, fleet, settings.agent_config, configured, log
+    )
+    doors = Doors(fleet, enrolment, configurations, log)
 
     # whatever nats-server forgot in a restart is told it again
     core.on_reconnect(outbox.restarted)
@@ -182,6 +195,11 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(SetAgentStatus, agents.set_status)
     service.answer(IssueCredentials, agents.issue_credentials)
     service.answer(OrderAgents, orders.order)
+    service.answer(GetConfig, configurations.get)
+    service.answer(ConfigHistory, configurations.history)
+    service.answer(SetConfig, configurations.set)
+    service.answer(RollBackConfig, configurations.roll_back)
+    service.answer(ReportConfigured, configurations.report)
     service.answer(RegisterWithToken, enrolment.register)
     service.answer(ChallengeAgent, enrolment.challenge)
     service.answer(RenewCredentials, enrolment.renew)

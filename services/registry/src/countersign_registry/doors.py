@@ -1,4 +1,5 @@
-"""Where agents register and renew over NATS, in account AGENTS: plain request-reply, a JSON object each way.
+"""Where agents register, renew and ask for their configuration over NATS, in account AGENTS: plain request-reply, a
+JSON object each way.
 
 Who speaks on ``agents.<id>.renew`` is that agent: nats-server made sure. Whoever speaks on
 ``agents.bootstrap.register`` has a bootstrap credential, and may do nothing else; who it is says the token in the body.
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from countersign_chassis.connection import NatsConnection
 from countersign_chassis.outages import OUTAGES
 from countersign_contracts import subjects
+from countersign_contracts.agent_config import Configured
 from countersign_contracts.enrolment import (
     ChallengeAgent,
     RegisterWithToken,
@@ -29,6 +31,7 @@ from countersign_contracts.enrolment import (
 from countersign_contracts.errors import CountersignError, Malformed, Unavailable
 from countersign_contracts.model import Frozen, explain
 
+from .configurations import Configurations
 from .enrolling import Enrolment
 
 F = TypeVar("F", bound=Frozen)
@@ -39,9 +42,12 @@ _MAX_AT_ONCE = 4096
 class Doors:
     """Every registry listens; one of them answers."""
 
-    def __init__(self, connection: NatsConnection, enrolment: Enrolment, log: Any) -> None:
+    def __init__(
+        self, connection: NatsConnection, enrolment: Enrolment, configurations: Configurations, log: Any
+    ) -> None:
         self._connection = connection
         self._enrolment = enrolment
+        self._configurations = configurations
         self._log = log
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -50,11 +56,30 @@ class Doors:
         client = self._connection.client
         await client.listen(subjects.REGISTER, self._spawning(self._register), queue="registry")
         await client.listen(subjects.agent("*", "renew"), self._spawning(self._renew), queue="registry")
+        await client.listen(subjects.agent("*", "config"), self._spawning(self._config), queue="registry")
+        # every registry hears these: the one that sent a configuration waits for what the agent says
+        await client.listen(subjects.agent("*", "configured"), self._hear)
 
     async def drain(self) -> None:
         """What was begun is answered, if that takes no longer than a second; the agents ask again."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
+
+    def _hear(self, msg: Msg) -> None:
+        task = asyncio.create_task(self._configured(msg))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _configured(self, msg: Msg) -> None:
+        try:
+            await self._configurations.hear(subjects.agent_of(msg.subject), _read(msg.data, Configured))
+        except CountersignError as error:
+            self._log.info("what an agent said of its configuration is dropped", subject=msg.subject, why=error.detail)
+        except OUTAGES as error:
+            self._log.warning("what an agent said of its configuration is lost", error=repr(error))
+
+    async def _config(self, msg: Msg) -> Frozen:
+        return await self._configurations.ask(subjects.agent_of(msg.subject))
 
     def _spawning(self, handler: Callable[[Msg], Awaitable[Frozen]]) -> Callable[[Msg], None]:
         def receive(msg: Msg) -> None:

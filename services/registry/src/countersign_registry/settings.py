@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from countersign_chassis import ServiceSettings
+from countersign_contracts.agent_config import ConfigValues
 from countersign_contracts.enrolment import CREDENTIALS_S
 
 
@@ -46,3 +47,7 @@ class Settings(ServiceSettings):
     projection_check_s: float = Field(default=60.0, gt=0, description="how often the buckets are checked for loss")
     account_check_s: float = Field(default=60.0, gt=0, description="how often account AGENTS is pushed again")
     account_push_timeout_s: float = Field(default=2.0, gt=0, le=10, description="for each answer of nats-server")
+    agent_config: ConfigValues = Field(
+        default=ConfigValues(),
+        description="what this environment says of every agent's configuration, as JSON, below types and agents",
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from starlette.routing import BaseRoute
 
-from . import actions, dead_letters, enrolment, first_control_layer, fleet, governance, people, problems
+from . import actions, configuration, dead_letters, enrolment, first_control_layer, fleet, governance, people, problems
 from .context import Parts, PartsOf
 
 DESCRIPTION = """The execution control plane for AI agents: every action is decided by policy, countersigned by a person
@@ -33,6 +33,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(dead_letters.router)
     app.include_router(enrolment.router)  # before the paths of one agent: no id hides one of these
     app.include_router(fleet.router)
+    app.include_router(configuration.router)
     app.include_router(people.router)
     app.include_router(first_control_layer.router)
 
