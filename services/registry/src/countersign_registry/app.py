@@ -18,6 +18,7 @@ from countersign_contracts.enrolment import (
     ChallengeAgent,
     CreateDiscoveryToken,
     ListDiscoveryTokens,
+    ListPackages,
     OrderAgents,
     RegisterWithToken,
     RenewCredentials,
@@ -38,12 +39,14 @@ from .heartbeats import Heartbeats
 from .nats_users import AgentsAccount
 from .orders import Orders
 from .outbox import Outbox
+from .package_store import PackageStore
 from .people import PeopleCommands
 from .people_store import PeopleStore
 from .phase_store import PhaseStore
 from .presence import Presence
 from .projections import Projection
 from .revocations import Revocations
+from .scanning import Discovery, Folders
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
 from .tokens import TokenCommands
@@ -132,6 +135,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         registered=registrations,
         issued=issued,
     )
+    discovery = Discovery(
+        Folders(settings.agents_dirs),
+        store,
+        PackageStore(service.db),
+        outbox,
+        settings.agents_dirs_every_s,
+        log,
+    )
     doors = Doors(fleet, enrolment, log)
 
     # whatever nats-server forgot in a restart is told it again
@@ -159,6 +170,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(RegisterWithToken, enrolment.register)
     service.answer(ChallengeAgent, enrolment.challenge)
     service.answer(RenewCredentials, enrolment.renew)
+    service.answer(ListPackages, discovery.list)
     service.answer(CreateDiscoveryToken, tokens.create)
     service.answer(ListDiscoveryTokens, tokens.list)
     service.answer(RevokeDiscoveryToken, tokens.revoke)
@@ -175,6 +187,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(heartbeats.run, "heartbeats")
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
+    service.background(discovery.run, "discovery")
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service

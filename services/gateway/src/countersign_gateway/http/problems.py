@@ -73,7 +73,10 @@ def install(app: FastAPI, log: Any) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> Response:
         fields = [
-            {"field": ".".join(str(part) for part in e["loc"] if part not in (AS_PERSON, AS_AGENT)), "message": e["msg"]}
+            {
+                "field": ".".join(str(part) for part in e["loc"] if part not in (AS_PERSON, AS_AGENT)),
+                "message": e["msg"],
+            }
             for e in error.errors()[:20]
         ]
         if any(e["type"] == "json_invalid" for e in error.errors()):
