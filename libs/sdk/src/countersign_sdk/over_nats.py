@@ -35,30 +35,49 @@ _TURNS_S, _ANSWER_S = (1.0, 2.0, 5.0), 2.0
 class NatsTransport:
     """One NATS connection of one agent."""
 
-    def __init__(self, url: str, creds_file: Path, trust: TrustBundle | None) -> None:
+    def __init__(self, url: str, creds_file: Path, trust: TrustBundle | None, *, agent_id: str | None = None) -> None:
         self._url = url
         self._creds_file = creds_file
         self._trust = trust
-        self.agent_id = agent_in(creds_file)
+        self.agent_id = agent_in(creds_file) if agent_id is None else agent_id
         self._client = Client()
         self._heard: dict[str, asyncio.Queue[Msg]] = {}
 
+    def credentials(self) -> dict[str, Any]:
+        """What nats-py is told to connect with."""
+        return {"user_credentials": str(self._creds_file)}
+
     async def open(self) -> None:
         """Connect and listen for results. Raises :class:`Unavailable` if the server is away or refuses."""
+        self._client = await self._connected()
+
+    async def replace(self) -> Client:
+        """Go on with a new connection, which listens before the present one is given back, to be closed.
+
+        What was asked on the present one is answered there. Raises as :meth:`open`; the present one stays then.
+        """
+        before, self._client = self._client, await self._connected()
+        return before
+
+    async def _connected(self) -> Client:
+        client = Client()
         try:
-            await self._client.connect(
+            await client.connect(
                 self._url,
                 name=f"countersign-agent-{self.agent_id}",
-                user_credentials=str(self._creds_file),
+                **self.credentials(),
                 inbox_prefix=subjects.inbox(self.agent_id),
                 max_reconnect_attempts=-1,
                 connect_timeout=5,
                 error_cb=self._ignore,
             )
         except (OSError, TimeoutError, nats.errors.Error) as error:
-            await self._client.close()  # a refused connect leaves its socket open
+            await client.close()  # a refused connect leaves its socket open
             raise Unavailable(f"NATS at {self._url} does not let {self.agent_id} in: {error}") from None
-        await self._client.subscribe(f"{subjects.agent(self.agent_id, 'results')}.>", cb=self._result)
+        await client.subscribe(f"{subjects.agent(self.agent_id, 'results')}.>", cb=self._result)
+        with suppress(TimeoutError, nats.errors.Error):
+            await client.flush()
+        return client
 
     async def _ignore(self, error: Exception) -> None:
         """The client reconnects by itself; what failed shows as a missing answer."""
@@ -171,7 +190,10 @@ class NatsTransport:
 
     async def heartbeat(self, body: dict[str, Any]) -> None:
         """Plain NATS: nobody answers."""
-        await self._client.publish(subjects.agent(self.agent_id, "heartbeat"), orjson.dumps(body))
+        try:
+            await self._client.publish(subjects.agent(self.agent_id, "heartbeat"), orjson.dumps(body))
+        except nats.errors.Error as error:
+            raise Unavailable(f"the heartbeat was not sent: {error}") from None
 
     # --- answers --------------------------------------------------------------------------------------
 
@@ -211,11 +233,25 @@ def _pauses() -> Any:
 
 def agent_in(creds_file: Path) -> str:
     """The agent's id: the name in the JWT of its credentials file. Raises :class:`CountersignError` if it has none."""
+    return str(claims_in(creds_jwt(creds_file), creds_file)["name"])
+
+
+def creds_jwt(creds_file: Path) -> str:
+    """The JWT in a NATS credentials file. Raises :class:`CountersignError` if it is none."""
     try:
-        jwt = creds_file.read_text().split("-----BEGIN NATS USER JWT-----")[1].split("------END")[0].strip()
-        payload = jwt.split(".")[1]
-        return str(orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))["name"])
+        return creds_file.read_text().split("-----BEGIN NATS USER JWT-----")[1].split("------END")[0].strip()
     except OSError as error:
         raise CountersignError(f"cannot read {creds_file}: {error.strerror}") from None
+    except (IndexError, ValueError):
+        raise CountersignError(f"{creds_file} is not a NATS credentials file") from None
+
+
+def claims_in(jwt: str, creds_file: Path) -> dict[str, Any]:
+    """What a NATS user's JWT says, at least its `name`. Raises :class:`CountersignError` naming the file it is of."""
+    try:
+        payload = jwt.split(".")[1]
+        claims: dict[str, Any] = orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        claims["name"]
     except (IndexError, ValueError, KeyError, TypeError):
         raise CountersignError(f"{creds_file} is not a NATS credentials file") from None
+    return claims

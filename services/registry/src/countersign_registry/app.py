@@ -27,6 +27,7 @@ from countersign_contracts.enrolment import (
     ChallengeAgent,
     CreateDiscoveryToken,
     ListDiscoveryTokens,
+    ListPackages,
     OrderAgents,
     RegisterWithToken,
     RenewCredentials,
@@ -65,6 +66,7 @@ from .nats_users import AgentsAccount
 from .one_time_codes import OneTimeCodes
 from .orders import Orders
 from .outbox import Outbox
+from .package_store import PackageStore
 from .people import PeopleCommands
 from .people_store import PeopleStore
 from .person_changes import PersonChanges
@@ -72,6 +74,7 @@ from .phase_store import PhaseStore
 from .presence import Presence
 from .projections import Projection
 from .revocations import Revocations
+from .scanning import Discovery, Folders
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
 from .tokens import TokenCommands
@@ -172,6 +175,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         store, ConfigStore(service.db), outbox, fleet, settings.agent_config, configured, log
     )
     doors = Doors(fleet, enrolment, configurations, log)
+    discovery = Discovery(
+        Folders(settings.agents_dirs),
+        store,
+        PackageStore(service.db),
+        outbox,
+        settings.agents_dirs_every_s,
+        log,
+    )
 
     # whatever nats-server forgot in a restart is told it again
     core.on_reconnect(outbox.restarted)
@@ -203,6 +214,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(RegisterWithToken, enrolment.register)
     service.answer(ChallengeAgent, enrolment.challenge)
     service.answer(RenewCredentials, enrolment.renew)
+    service.answer(ListPackages, discovery.list)
     service.answer(CreateDiscoveryToken, tokens.create)
     service.answer(ListDiscoveryTokens, tokens.list)
     service.answer(RevokeDiscoveryToken, tokens.revoke)
@@ -227,6 +239,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(heartbeats.run, "heartbeats")
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
+    service.background(discovery.run, "discovery")
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service

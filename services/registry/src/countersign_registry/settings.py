@@ -31,6 +31,10 @@ class Settings(ServiceSettings):
         default=Path(".countersign/keys/nats-agents-bootstrap-signing.seed"),
         description="scoped key that signs users who can register an agent and nothing else",
     )
+    agents_dirs: tuple[Path, ...] = Field(
+        default=(), description="folders with packages of agents: in each a folder with `.env.discovery` for each"
+    )
+    agents_dirs_every_s: float = Field(default=2.0, gt=0, le=3600, description="how often these are looked into")
     credentials_lifetime_s: int = Field(
         default=CREDENTIALS_S, ge=2, le=86_400, description="of what an agent is given that registers itself"
     )

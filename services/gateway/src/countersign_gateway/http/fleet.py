@@ -79,7 +79,7 @@ async def agents(
     dependencies=[Depends(registrant)],
 )
 async def register(body: EitherBody, request: Request, parts: PartsOf) -> Any:
-    """Register an agent: a person, with its description; or the agent itself, with a discovery token."""
+    """Register an agent: a person describes it, or it registers itself with a discovery token and no credential."""
     if isinstance(body, Registration):
         return await register_itself(body, parts)
     person: PersonIdentity = request.state.registrant
