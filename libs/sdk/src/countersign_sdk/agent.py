@@ -11,12 +11,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.agent_config import ConfigValues
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import HEARTBEAT_S
 from countersign_contracts.ids import new_id
 from countersign_ledger import TrustBundle
 
 from .enrolled import EnrolledTransport, Enrolment
+from .following import Apply, follow, take
 from .over_http import HttpTransport
 from .over_nats import NatsTransport
 from .transport import Transport
@@ -163,6 +165,23 @@ class Agent:
         if load is not None:
             body["load"] = load
         await self._transport.heartbeat(body)
+
+    @asynccontextmanager
+    async def configured(self, apply: Apply) -> AsyncIterator[ConfigValues]:
+        """Have ``apply`` called with the agent's configuration, and with each new one while the block runs.
+
+        ``apply`` may be async. It raises :class:`ValueError`, saying why, for what it cannot use: people see that, and
+        the old one stays in force. Raises that at the start, where there is no old one, and :class:`CountersignError`
+        if the configuration cannot be had.
+        """
+        found = await self._transport.configuration()
+        await take(self._transport, found, apply)
+        following = asyncio.create_task(follow(self._transport, apply, found.digest))
+        try:
+            yield found.values
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     @asynccontextmanager
     async def alive(self, interval_s: float = HEARTBEAT_S, *, version: str | None = None) -> AsyncIterator[None]:

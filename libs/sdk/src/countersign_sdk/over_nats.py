@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 
 from countersign_contracts import subjects
 from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.agent_config import Configuration, Configured
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.topology import RESULT_TYPE
@@ -42,6 +43,7 @@ class NatsTransport:
         self.agent_id = agent_in(creds_file) if agent_id is None else agent_id
         self._client = Client()
         self._heard: dict[str, asyncio.Queue[Msg]] = {}
+        self.pushed = asyncio.Event()
 
     def credentials(self) -> dict[str, Any]:
         """What nats-py is told to connect with."""
@@ -70,17 +72,22 @@ class NatsTransport:
                 max_reconnect_attempts=-1,
                 connect_timeout=5,
                 error_cb=self._ignore,
+                reconnected_cb=self._reconnected,
             )
         except (OSError, TimeoutError, nats.errors.Error) as error:
             await client.close()  # a refused connect leaves its socket open
             raise Unavailable(f"NATS at {self._url} does not let {self.agent_id} in: {error}") from None
         await client.subscribe(f"{subjects.agent(self.agent_id, 'results')}.>", cb=self._result)
+        await client.subscribe(f"{subjects.agent(self.agent_id, 'control')}.config", cb=self._push)
         with suppress(TimeoutError, nats.errors.Error):
             await client.flush()
         return client
 
     async def _ignore(self, error: Exception) -> None:
         """The client reconnects by itself; what failed shows as a missing answer."""
+
+    async def _reconnected(self) -> None:
+        self.pushed.set()  # maybe something was, meanwhile
 
     async def close(self) -> None:
         """Disconnect; what cannot be sent any more is not waited for."""
@@ -91,6 +98,9 @@ class NatsTransport:
         queue = self._heard.get(msg.subject.rsplit(".", 1)[-1])
         if queue is not None:
             queue.put_nowait(msg)
+
+    async def _push(self, _: Msg) -> None:
+        self.pushed.set()
 
     # --- what an agent does -------------------------------------------------------------------------
 
@@ -194,6 +204,27 @@ class NatsTransport:
             await self._client.publish(subjects.agent(self.agent_id, "heartbeat"), orjson.dumps(body))
         except nats.errors.Error as error:
             raise Unavailable(f"the heartbeat was not sent: {error}") from None
+
+    async def configuration(self) -> Configuration:
+        """Request it. Raises :class:`Unavailable` if nobody answers."""
+        subject = subjects.agent(self.agent_id, "config")
+        try:
+            msg = await self._client.request(subject, b"{}", timeout=10)
+        except nats.errors.NoRespondersError:
+            raise Unavailable("the registry is not running") from None
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise Unavailable(f"the registry did not answer: {error}") from None
+        body = orjson.loads(msg.data)
+        if problem := body.get("problem"):
+            raise CountersignError.from_problem(problem)
+        return Configuration.from_bytes(msg.data)
+
+    async def configured(self, said: Configured) -> None:
+        """Plain NATS: nobody answers."""
+        try:
+            await self._client.publish(subjects.agent(self.agent_id, "configured"), said.to_bytes())
+        except nats.errors.Error as error:
+            raise Unavailable(f"what came of the configuration was not sent: {error}") from None
 
     # --- answers --------------------------------------------------------------------------------------
 

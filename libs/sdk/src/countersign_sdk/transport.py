@@ -23,7 +23,9 @@ def jittered(pause_s: float) -> float:
 
 
 class Transport(Protocol):
-    """One connection of one agent."""
+    """One connection of one agent. ``pushed`` is set when its configuration may be another one."""
+
+    pushed: asyncio.Event
 
     async def open(self) -> None:
         """Connect."""
@@ -51,7 +53,3 @@ class Transport(Protocol):
 
     async def configured(self, said: Configured) -> None:
         """Say what came of a configuration."""
-
-    @property
-    def pushed(self) -> asyncio.Event:
-        """Set when a configuration may be new."""

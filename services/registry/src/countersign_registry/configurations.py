@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
+from countersign_chassis import Connection
 from countersign_chassis.connection import NatsConnection
 from countersign_contracts import subjects
 from countersign_contracts.agent_config import (
@@ -124,13 +125,13 @@ class Configurations:
                 version.settings_schema,
             ):
                 return ConfigChange(version=present, before=before, changed=False)
-            agents = await self._whose(command.scope)
-            values = await self._checked(version, agents)
+            agents = await self._whose(connection, command.scope)
+            values = await self._checked(connection, version, agents)
             await self._configs.add(connection, version)
             await self._outbox.add(connection, [ConfigChanged(change=version, before=before)])
         self._outbox.wake()
-        running = {agent.agent_id: values[agent.agent_id] for agent in agents if agent.running}
-        return await self._sent(ConfigChange(version=version, before=before, changed=True), running, command.wait_s)
+        change = ConfigChange(version=version, before=before, changed=True)
+        return await self._sent(change, agents, values, command.wait_s)
 
     async def roll_back(self, command: RollBackConfig) -> ConfigChange:
         """Set a layer to what an earlier version said. Raises `not_found`, and what :meth:`set` raises."""
@@ -179,24 +180,26 @@ class Configurations:
 
     # --- parts --------------------------------------------------------------------------------------
 
-    async def _agent(self, agent_id: str) -> Configurable:
-        found = [agent for agent in await self._configs.agents(None, agent_id=agent_id) if agent.agent_id == agent_id]
+    async def _agent(self, agent_id: str, connection: Connection | None = None) -> Configurable:
+        found = await self._configs.agents(connection, agent_id=agent_id)
         if not found:
             raise not_found(agent_id)
         return found[0]
 
-    async def _whose(self, scope: str) -> list[Configurable]:
+    async def _whose(self, connection: Connection, scope: str) -> list[Configurable]:
         kind, _, name = scope.partition(":")
         if kind == "type":
-            return await self._configs.agents(None, agent_type=name)
-        return [await self._agent(name)]
+            return await self._configs.agents(connection, agent_type=name)
+        return [await self._agent(name, connection)]
 
-    async def _checked(self, new: ConfigVersion, agents: Sequence[Configurable]) -> dict[str, ConfigValues]:
+    async def _checked(
+        self, connection: Connection, new: ConfigVersion, agents: Sequence[Configurable]
+    ) -> dict[str, ConfigValues]:
         """What would count for each agent. Raises `invalid` for one that it would not be right for."""
         scopes = sorted(
             {new.scope, *(scope for agent in agents if agent.own or len(agents) == 1 for scope in _scopes(agent))}
         )
-        versions = dict(await self._configs.present(None, scopes)) | {new.scope: new}
+        versions = dict(await self._configs.present(connection, scopes)) | {new.scope: new}
         found: dict[str, ConfigValues] = {}
         schema_of = {
             agent.agent_type: versions[f"type:{agent.agent_type}"].settings_schema
@@ -214,17 +217,22 @@ class Configurations:
             found[agent.agent_id] = values if own or shared is None else shared
         return found
 
-    async def _sent(self, change: ConfigChange, running: Mapping[str, ConfigValues], wait_s: float) -> ConfigChange:
-        """Send it to the agents that run, and wait for what they say."""
+    async def _sent(
+        self, change: ConfigChange, agents: Sequence[Configurable], values: Mapping[str, ConfigValues], wait_s: float
+    ) -> ConfigChange:
+        """Send it to the agents, and wait for what those say that run."""
         loop = asyncio.get_running_loop()
         waiting: dict[str, asyncio.Future[Configured]] = {}
         keys = []
-        for agent_id, values in running.items():
-            body = Configuration(digest=config_digest(values), values=values)
-            waiting[agent_id] = loop.create_future()
-            keys.append((agent_id, body.digest))
-            self._awaited[(agent_id, body.digest)] = waiting[agent_id]
-            self._connection.client.send(f"{subjects.agent(agent_id, 'control')}.config", body.to_bytes())
+        for agent in agents:
+            counts = values[agent.agent_id]
+            body = Configuration(digest=config_digest(counts), values=counts)
+            if agent.running:
+                waiting[agent.agent_id] = loop.create_future()
+                keys.append((agent.agent_id, body.digest))
+                self._awaited[keys[-1]] = waiting[agent.agent_id]
+            # one that is not there asks when it comes
+            self._connection.client.send(f"{subjects.agent(agent.agent_id, 'control')}.config", body.to_bytes())
         try:
             if waiting and wait_s:
                 await asyncio.wait(waiting.values(), timeout=wait_s)
