@@ -10,6 +10,8 @@ _SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
 PARAMETERS: Json = {
     "agent_id": {"description": "the agent's id"},
     "approval_id": {"description": "the approval's id"},
+    "configured": {"description": "the agent, or the type of agents, whose layer it is"},
+    "agent_type": {"description": "the agents' type"},
     "standing_id": {"description": "the standing approval's id"},
     "consumer": {"description": "the consumer whose message exhausted its tries"},
     "inbox": {"description": "chosen by whoever asks"},

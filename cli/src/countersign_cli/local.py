@@ -62,6 +62,7 @@ class LocalOptions:
     postgres_port: int | None = None
     health_port: int = 8011
     log_level: str = "info"
+    agents_dirs: tuple[Path, ...] = ()
     replicas: Mapping[str, int] = field(default_factory=dict)
     slack: bool = False
     health_port_of: Mapping[str, int] = field(default_factory=dict)
@@ -233,6 +234,8 @@ class LocalSystem:
                 settings["instance"] = name
             if pool_max < 8:
                 settings["postgres_pool_max"] = pool_max
+            if service == "registry" and options.agents_dirs:
+                settings["agents_dirs"] = tuple(folder.absolute() for folder in options.agents_dirs)
             if service == "gateway":
                 settings |= {"http_host": options.host, "http_port": ports[name]}
             else:

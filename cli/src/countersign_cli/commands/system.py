@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder; survives restarts. Default: ./.countersign")]
 
+#: Where packages of agents are looked for, where nothing else is said.
+_AGENTS_DIR = (Path("agents"),)
+
 
 @command
 def up(
@@ -44,6 +47,10 @@ def up(
             " port. Default: COUNTERSIGN_REPLICAS, else one of each."
         ),
     ] = None,
+    agents_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with packages of agents; repeat for several. Default: ./agents, if it is there"),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the whole system on this machine, until Ctrl-C."""
@@ -60,6 +67,7 @@ def up(
         nats_port=nats_port,
         postgres_port=postgres_port,
         health_port=health_port,
+        agents_dirs=tuple(agents_dir if agents_dir is not None else _AGENTS_DIR if _AGENTS_DIR[0].is_dir() else ()),
         log_level=log_level,
         replicas=read_replicas(replicas if replicas is not None else settings.replicas or ""),
         slack=has_slack(folder),

@@ -10,12 +10,14 @@ from typing import Literal
 
 from . import (
     actions,
+    agent_config,
     approval_commands,
     approval_rules,
     approvals,
     commands,
     control,
     dead_letter_commands,
+    enrolment,
     fleet,
     people_commands,
     slack_commands,
@@ -30,11 +32,13 @@ from .warrant import TYPE as WARRANT_TYPE
 #: Everything below is made from the events and commands, so their modules must be loaded.
 DEFINED_IN = (
     actions,
+    agent_config,
     approval_commands,
     approvals,
     commands,
     control,
     dead_letter_commands,
+    enrolment,
     fleet,
     people_commands,
     webhook_commands,
@@ -255,5 +259,15 @@ def agents_access(service: str) -> Access | None:
         ]
         return Access(tuple(publish), tuple(subscribe))
     if service == "registry":
-        return Access(("agents.*.control.>",), (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat"))
+        return Access(
+            ("agents.*.control.>", f"{subjects.inbox('*')}.>"),
+            (
+                f"{subjects.inbox('registry')}.>",
+                "agents.*.heartbeat",
+                "agents.*.renew",
+                "agents.*.config",
+                "agents.*.configured",
+                subjects.REGISTER,
+            ),
+        )
     return None

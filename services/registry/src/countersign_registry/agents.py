@@ -76,6 +76,7 @@ class AgentCommands:
             status=command.status,
             phase=command.phase,
             team=command.team,
+            agent_type=command.agent_type,
             after=command.after,
             limit=command.limit + 1,
             at=now(),

@@ -57,9 +57,10 @@ def parts_of(request: Request) -> Parts:
 
 
 _scheme = HTTPBearer(auto_error=False, description="an agent's credential, or a person's token")
+Scheme = Annotated[object, Depends(_scheme)]
 
 
-def identify(request: Request, _: Annotated[object, Depends(_scheme)]) -> Identity:
+def identify(request: Request, _: Scheme) -> Identity:
     """Who calls."""
     return parts_of(request).credentials.identify(request.headers.get("authorization"), now())
 
