@@ -9,6 +9,7 @@ from countersign_contracts.actions import ActionEvent
 from countersign_contracts.approvals import ApprovalEvent, StandingEvent
 from countersign_contracts.command import COMMANDS, Command
 from countersign_contracts.control import DeadLettered
+from countersign_contracts.enrolment import PackageEvent, TokenEvent
 from countersign_contracts.event import EVENTS, SERVICES, Event
 from countersign_contracts.fleet import FleetEvent, PersonChanged
 
@@ -19,6 +20,8 @@ _TOKENS: tuple[tuple[type[Event], str], ...] = (
     (StandingEvent, "{standing_id}"),
     (FleetEvent, "{agent_id}"),
     (PersonChanged, "people"),
+    (PackageEvent, "{agent_type}"),
+    (TokenEvent, "{agent_type}"),
     (DeadLettered, "{stream}.{consumer}"),
 )
 

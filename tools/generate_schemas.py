@@ -15,6 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from countersign_contracts import topology, warrant
 from countersign_contracts.actions import ActionResult
 from countersign_contracts.catalogue import AgentDeclaration, Profile, Tool
+from countersign_contracts.enrolment import Challenge, Registered, Registration, Renewal, Renewed
 from countersign_contracts.errors import PROBLEM_PREFIX
 from countersign_contracts.projection import BUCKETS
 from countersign_gateway.http.problems import PROBLEM_SCHEMA
@@ -45,6 +46,11 @@ _ORDER = ("title", "description", "type", "const", "enum", "properties", "requir
 SUBMISSION = "countersign.submission.v1"
 LOOKUP = "countersign.lookup.v1"
 HEARTBEAT = "countersign.heartbeat.v1"
+REGISTRATION = "countersign.registration.v1"
+REGISTERED = "countersign.registered.v1"
+CHALLENGE = "countersign.challenge.v1"
+RENEWAL = "countersign.renewal.v1"
+RENEWED = "countersign.renewed.v1"
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,10 @@ def _all() -> Iterator[Schema]:
     yield _of(SUBMISSION, "agent", BusSubmission)
     yield _of(LOOKUP, "agent", Lookup)
     yield _of(HEARTBEAT, "agent", Heartbeat)
+    yield _of(REGISTRATION, "agent", Registration)
+    yield _of(RENEWAL, "agent", Renewal)
+    for name, model in ((REGISTERED, Registered), (CHALLENGE, Challenge), (RENEWED, Renewed)):
+        yield _schema(name, "agent", {"title": model.__name__, **_either(None, model)})
     yield _schema(topology.RESULT_TYPE, "agent", {"title": "Result", **_either(None, ActionResult)})
     yield _of(warrant.TYPE, "token", warrant.Warrant)
 
