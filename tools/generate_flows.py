@@ -24,6 +24,8 @@ _TOKENS: tuple[tuple[type[Event], str], ...] = (
     (PackageEvent, "{agent_type}"),
     (TokenEvent, "{agent_type}"),
     (PersonChanged, "people"),
+    (PackageEvent, "{agent_type}"),
+    (TokenEvent, "{agent_type}"),
     (DeadLettered, "{stream}.{consumer}"),
 )
 

@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from countersign_chassis import Service
 from countersign_chassis.natsauth import KeyPair, read_claims
 from countersign_contracts import subjects
+from countersign_contracts.commands import Agents, GetAgent, ListAgents
 from countersign_contracts.enrolment import (
     CreateDiscoveryToken,
     DiscoveryTokens,
@@ -270,7 +271,7 @@ async def test_an_agent_renews_with_a_signed_nonce_and_nobody_else_does(fleet: F
 
     good = await proof(pair)
     renewed = await asked(agent, subject, good)
-    assert renewed["nats_jwt"] != me.nats_jwt and renewed["http_token"].startswith("csa_")
+    assert renewed["http_token"].startswith("csa_") and renewed["http_token"] != me.http_token
     again = await as_agent(fleet, pair, me.agent_id, renewed["nats_jwt"])
     await again.close()
     assert "used before" in (await asked(agent, subject, good))["problem"]["detail"]
@@ -352,6 +353,31 @@ async def test_an_order_for_a_team_or_a_type_is_one_for_each_of_its_agents(fleet
     assert (await fleet.get("alpha")).agent.status == "active"
 
 
+async def test_the_list_says_of_each_agent_what_is_said_of_it_alone(fleet: Fleet, registry: Service) -> None:
+    """The list is written past the models; these are what it has to write."""
+    issued = await a_token(fleet)
+    own = await register(fleet, issued.secret)
+    await fleet.register("bare", owner=Owner(team="x"))
+    await fleet.register("alpha")
+    await fleet.issue("alpha", lifetime_s=1000)
+    await (await fleet.connect(own.nats_creds, own.agent_id)).beat(b'{"status": "well", "load": 0.5}')
+    await fleet.until(lambda: _running(fleet, own.agent_id))
+    page: Agents = await fleet.bus.ask(ListAgents())
+    assert [view.agent.agent_id for view in page.items] == ["alpha", "bare", own.agent_id] and page.next is None
+    for view in page.items:
+        alone = await fleet.get(view.agent.agent_id)
+        assert view == alone
+    raw = orjson.loads(await fleet.bus.ask_bytes(ListAgents(limit=2)))
+    assert raw["next"] == "bare"
+    assert orjson.dumps(raw["items"][0]) == (await fleet.get("alpha")).to_bytes()
+    assert (await fleet.bus.ask(ListAgents(status="revoked"))).items == ()
+    filtered: Agents = await fleet.bus.ask(ListAgents(agent_type="security", phase="running", team="sec"))
+    assert [view.agent.agent_id for view in filtered.items] == [own.agent_id]
+    with pytest.raises(CountersignError) as gone:
+        await fleet.bus.ask_bytes(GetAgent(agent_id="nobody"))
+    assert gone.value.code == "not_found"
+
+
 def _command(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"token_sha256": token_sha256(body.pop("discovery_token"))}
 
@@ -363,6 +389,11 @@ async def tables(fleet: Fleet) -> list[str]:
 
 async def _seen(fleet: Fleet, agent_id: str) -> bool:
     return (await fleet.get(agent_id)).last_seen is not None
+
+
+async def _running(fleet: Fleet, agent_id: str) -> bool:
+    view = await fleet.get(agent_id)
+    return view.phase == "running" and view.heartbeat is not None
 
 
 async def _true(holds: bool) -> bool:

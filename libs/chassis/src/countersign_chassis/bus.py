@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import nats.errors
 from nats.aio.msg import Msg
 
-from countersign_contracts.command import COMMANDS, Command, problem_bytes, read_reply, reply_bytes
+from countersign_contracts.command import COMMANDS, Command, passed_on, problem_bytes, read_reply, reply_bytes
 from countersign_contracts.envelope import Envelope, seal, seal_event, source_of
 from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.event import Event
@@ -92,6 +92,16 @@ class Bus:
 
         Raises the :class:`CountersignError` that was answered, or :class:`Unavailable` when nobody answers in time.
         """
+        return read_reply(await self._asked(command, timeout_s), command.reply)
+
+    async def ask_bytes(self, command: Command, *, timeout_s: float | None = None) -> bytes:
+        """Send a command; returns its reply as it was written, to be handed on unread. Raises as :meth:`ask` does."""
+        reply = await self._asked(command, timeout_s)
+        if (passed := passed_on(reply)) is not None:
+            return passed
+        return read_reply(reply, command.reply).to_bytes()
+
+    async def _asked(self, command: Command, timeout_s: float | None) -> bytes:
         rpc = command.rpc
         envelope = seal(command.to_bytes(), id=new_id(), type=rpc.type, subject=rpc.subject, time=now(), key=self._key)
         try:
@@ -102,7 +112,7 @@ class Bus:
             raise Unavailable(f"the {rpc.service} service is not running; try again in a moment") from None
         except (TimeoutError, nats.errors.Error, OSError):
             raise Unavailable(f"the {rpc.service} service did not answer `{rpc.verb}` in time") from None
-        return read_reply(reply.data, command.reply)
+        return reply.data
 
     async def answer(self, kind: type[C], handler: Callable[[C], Awaitable[Frozen]]) -> None:
         """Answer a command: verified first, each in a task of its own, errors as problems."""

@@ -81,8 +81,8 @@ class EnrolledTransport(NatsTransport):
         Raises :class:`CountersignError` saying why the agent is not taken, :class:`Unavailable` if nobody answers.
         """
         self._identity = Identity.kept_in(self._key_file)
-        given = await self._come_back() if self._identity.agent_id and self._enrolment.gateway else None
-        given = given or await self._register()
+        back = await self._come_back() if self._identity.agent_id and self._enrolment.gateway else None
+        given = back or await self._register()
         self.agent_id = given.agent_id
         self._identity.known_as(given.agent_id)
         self._take(given)

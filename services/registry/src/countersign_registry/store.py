@@ -161,12 +161,11 @@ class Store:
         after: str | None,
         limit: int,
         at: datetime,
-    ) -> list[Agent]:
-        """Agents by id, those after ``after``."""
-        rows = await self._db.pool.fetch(
+    ) -> list[asyncpg.Record]:
+        """Rows of agents by id, those after ``after``, for :mod:`.listing`."""
+        return await self._db.pool.fetch(
             _PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team, phase, agent_type
         )
-        return [_agent(row) for row in rows]
 
     async def create(self, connection: Connection, change: Change, by: str, at: datetime) -> bool:
         """Insert a new agent; false if the id is taken."""
