@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,8 @@ from countersign_contracts.model import Frozen, now
 from countersign_ledger import SigningKey, TrustBundle
 
 from .connection import NatsConnection, Outgoing
+from .measured import CommandMetrics, Outcome, outcome_of
+from .metrics import Metrics
 from .outages import OUTAGES
 
 #: A command older than this is refused, whoever sends it: it was replayed, or its sender gave up long ago.
@@ -41,7 +44,9 @@ class Bus:
         log: Any,
         name: str | None = None,
         instance: str | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._measures = CommandMetrics(metrics) if metrics is not None else None
         self.connection = NatsConnection(url, creds_file, name or key.service, log, instance)
         self._key = key
         self._trust = trust
@@ -115,16 +120,23 @@ class Bus:
         await self.connection.client.listen(kind.rpc.subject, receive, queue=kind.rpc.service)
 
     async def _respond(self, msg: Msg, kind: type[Command], handler: Handler) -> None:
+        began = time.perf_counter()
+        outcome: Outcome = "ok"
         try:
             body = reply_bytes(await handler(self._read(msg, kind)))
         except CountersignError as error:
+            outcome = outcome_of(error)
             body = problem_bytes(error)
         except OUTAGES as error:
+            outcome = "unavailable"
             self._log.warning("command failed for an outage", command=kind.rpc.type, error=str(error))
             body = problem_bytes(Unavailable(f"the {kind.rpc.service} service cannot reach its database; try again"))
         except Exception as error:
+            outcome = "failed"
             self._log.exception("command failed", command=kind.rpc.type, error=str(error))
             body = problem_bytes(CountersignError(f"the {kind.rpc.service} service failed; its log says why"))
+        if self._measures is not None:
+            self._measures.observe(kind.rpc.type, outcome, time.perf_counter() - began)
         try:
             self.connection.client.send(msg.reply, body)
         except nats.errors.Error as error:

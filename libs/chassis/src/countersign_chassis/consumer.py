@@ -8,9 +8,9 @@ are no fence: handlers must be idempotent.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,6 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from prometheus_client import Counter, Histogram
 
 from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.errors import CountersignError, Malformed, Refused
@@ -31,7 +30,7 @@ from .client import NatsClient
 from .connection import NatsConnection
 from .dead_letter import dead_letter, error_line
 from .delivery import Delivery, RawDelivery, Settler
-from .metrics import SIZE_BUCKETS, Metrics
+from .measured import ConsumerMetrics
 from .outages import OUTAGES
 
 _EXPIRES_S = 30.0
@@ -42,28 +41,6 @@ _GONE_S = 0.5
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
 _APPLIED_BY = "bootstrap applies the topology at every start of `countersign up`"
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerMetrics:
-    """What every consumer counts; one set a service."""
-
-    handled: Counter
-    failed: Counter
-    dead: Counter
-    batch: Histogram
-    duration: Histogram
-
-    @classmethod
-    def of(cls, metrics: Metrics) -> ConsumerMetrics:
-        """Register them."""
-        return cls(
-            handled=metrics.counter("countersign_messages_handled", "Messages acknowledged", ["consumer"]),
-            failed=metrics.counter("countersign_messages_failed", "Handler failures (tried again)", ["consumer"]),
-            dead=metrics.counter("countersign_messages_dead", "Messages dead-lettered", ["consumer"]),
-            batch=metrics.histogram("countersign_batch_size", "Messages a batch", ["consumer"], SIZE_BUCKETS),
-            duration=metrics.histogram("countersign_handler_seconds", "Time to handle a batch", ["consumer"]),
-        )
 
 
 class EventConsumer:
@@ -136,6 +113,13 @@ class EventConsumer:
     def running(self) -> bool:
         """Whether it takes messages."""
         return self._subscription is not None and not self._stopping
+
+    def oldest_stored(self) -> float | None:
+        """When the stream stored the oldest message that is here and not settled (Unix time); None: none is."""
+        if not self._held and not self._arrived:
+            return None
+        waiting = (RawDelivery(self, msg).time for msg in self._arrived)
+        return min(*(delivery.time for delivery in self._held.values()), *waiting, time.time_ns()) / 1e9
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -296,8 +280,12 @@ class EventConsumer:
             return
         name = self.spec.name
         self._metrics.batch.labels(name).observe(len(deliveries))
+        again = 0
         for delivery in deliveries:
             self.keep(delivery)
+            again += delivery.tries > 1
+        if again:
+            self._metrics.redelivered.labels(name).inc(again)
         with self._metrics.duration.labels(name).time():
             try:
                 await self.handler(deliveries)

@@ -11,6 +11,8 @@ from prometheus_client.process_collector import ProcessCollector
 #: Seconds; from a database round trip to a slow downstream.
 DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+#: Stands for every value that a bounded label has no room for.
+OTHER = "other"
 
 
 class Metrics:
@@ -38,3 +40,20 @@ class Metrics:
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self.registry)
+
+
+class Bounded:
+    """The values of a label that others choose, such as a tool's name: the first ``limit`` of them, then ``other``."""
+
+    def __init__(self, limit: int = 100) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def of(self, value: str) -> str:
+        """The value itself, or :data:`OTHER` once there are too many."""
+        if value in self._known:
+            return value
+        if len(self._known) >= self._limit:
+            return OTHER
+        self._known.add(value)
+        return value

@@ -121,7 +121,9 @@ class Actions:
                     return held
                 await self._failpoints.hit("executor.after_claim_before_call")
                 self._touched.add(action.request_id)
-                with self._measures.seconds.labels(action.tool).time():
+                granted_at = work.grant.decision.decided_at
+                self._measures.wait.observe(max(0.0, (now() - granted_at).total_seconds()))
+                with self._measures.seconds.labels(self._measures.tools.of(action.tool)).time():
                     ended = await self._performer.perform(
                         ready.admitted, ready.request, ready.headers, held, work.traceparent
                     )
@@ -282,7 +284,7 @@ class Actions:
 
     def _count(self, tool: str, event: ActionExecuted | ActionRefused) -> None:
         if isinstance(event, ActionExecuted):
-            self._measures.executions.labels(tool, event.execution.outcome).inc()
+            self._measures.executions.labels(self._measures.tools.of(tool), event.execution.outcome).inc()
             if event.execution.outcome == "unknown":
                 self._measures.unknown_open.inc()
         else:

@@ -5,11 +5,18 @@ Labels are tools (bounded by the catalogue), outcomes and codes; never agents or
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from countersign_chassis import Metrics
+from countersign_chassis.metrics import Bounded
+from countersign_contracts.control import Stop
+from countersign_contracts.model import now
+
+#: What a stop can be for.
+SCOPES = ("all", "env", "tool", "profile", "agent", "session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +25,7 @@ class Measures:
 
     executions: Counter
     seconds: Histogram
+    wait: Histogram
     in_flight: Gauge
     refusals: Counter
     unknown_open: Gauge
@@ -27,6 +35,9 @@ class Measures:
     probes: Counter
     given_back: Counter
     announcements_refused: Counter
+    stops: Gauge
+    stops_oldest: Gauge
+    tools: Bounded = field(default_factory=Bounded)
 
     @classmethod
     def of(cls, metrics: Metrics) -> Measures:
@@ -39,6 +50,9 @@ class Measures:
                 "countersign_execution_seconds",
                 "From the claim of an action to the end of its last call",
                 ["tool"],
+            ),
+            wait=metrics.histogram(
+                "countersign_execution_wait_seconds", "From the decision that granted an action to its claim"
             ),
             in_flight=metrics.gauge("countersign_calls_in_flight", "Calls under way, fact lookups included"),
             refusals=metrics.counter(
@@ -59,4 +73,16 @@ class Measures:
             announcements_refused=metrics.counter(
                 "countersign_announcements_refused", "Events of commands that the bus would not take"
             ),
+            stops=metrics.gauge("countersign_stops_in_force", "Stops in force, by what they are for", ["scope"]),
+            stops_oldest=metrics.gauge("countersign_stops_oldest_seconds", "Age of the oldest stop in force; 0: none"),
         )
+
+    def show_stops(self, stops: Iterable[Stop]) -> None:
+        """The stops in force, as the pulse read them last."""
+        ages, scopes = [0.0], dict.fromkeys(SCOPES, 0)
+        for stop in stops:
+            scopes[stop.scope.partition(":")[0]] += 1
+            ages.append((now() - stop.set_at).total_seconds())
+        for scope, count in scopes.items():
+            self.stops.labels(scope).set(count)
+        self.stops_oldest.set(max(ages))

@@ -33,6 +33,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     metrics = service.metrics
     accepted = metrics.counter("countersign_actions_accepted", "Actions accepted", ["channel"])
     ended = metrics.counter("countersign_actions_ended", "Actions that reached a final state", ["state"])
+    seconds = metrics.histogram(
+        "countersign_action_seconds", "From the acceptance of an action to its end; `held`: people were asked", ["held"]
+    )
     refused = metrics.counter("countersign_requests_refused", "Requests refused at the NATS door", ["code"])
     redriven = metrics.counter("countersign_actions_redriven", "Accepted actions sent again by the sweeper")
     by_state = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
@@ -70,7 +73,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     ingress = Ingress(
         settings, door, acceptance, store, cancellation, waiters, open_actions, service.key, service.log, refused
     )
-    outcomes = Outcomes(settings, store, waiters, open_actions, ingress.announce, failpoints, ended)
+    outcomes = Outcomes(settings, store, waiters, open_actions, ingress.announce, failpoints, ended, seconds)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
     recording = Recording(settings, store, service.bus, unproven, service.log)

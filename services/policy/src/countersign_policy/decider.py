@@ -68,6 +68,9 @@ class Decider:
         self._seconds = metrics.histogram(
             "countersign_decision_seconds", "From taking a batch of actions to its commit"
         )
+        self._latency = metrics.histogram(
+            "countersign_decision_latency_seconds", "From the acceptance of an action to its first decision, per action"
+        )
 
     async def decide(self, jobs: Sequence[Job]) -> Decided:
         """Decide each action once; one that was decided before keeps what it got. The request ids are distinct.
@@ -79,6 +82,10 @@ class Decider:
         await self._known.reach([job.action for job in jobs])
         decided = await self._known.under_one_version(lambda: self._decide(jobs))
         self._seconds.observe(time.perf_counter() - began)
+        at = now()
+        for job in jobs:
+            if job.action.request_id in decided.stored and job.action.request_id not in decided.repeated:
+                self._latency.observe(max(0.0, (at - job.action.requested_at).total_seconds()))
         return decided
 
     async def resolve(self, job: Resolving) -> Decided:

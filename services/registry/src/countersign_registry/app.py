@@ -48,6 +48,11 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     pushes = metrics.counter("countersign_account_pushes", "Pushes of account AGENTS to nats-server", ["result"])
     revoked = metrics.gauge("countersign_nats_users_revoked", "NATS users that nats-server was told to refuse")
     agents_by_status = metrics.gauge("countersign_agents", "Agents", ["status"])
+    beats = metrics.gauge(
+        "countersign_agents_heard",
+        "Active agents by what their last heartbeat said; silent: none for 5 minutes",
+        ["said"],
+    )
     outbox_pending = metrics.gauge("countersign_outbox_pending", "Committed events not yet published")
 
     fleet = service.connection("registry", settings.nats_agents_creds_file)
@@ -91,7 +96,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         log=log,
     )
     heartbeats = Heartbeats(store, fleet, settings.heartbeat_flush_s, received, refused, log)
-    gauges = Gauges(store, changed, agents_by_status, outbox_pending)
+    gauges = Gauges(store, changed, agents_by_status, outbox_pending, beats)
     aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
     people = PeopleCommands(people_store, outbox, aftermath, settings.admin_token_file, log)
