@@ -45,6 +45,7 @@ async def test_an_action_s_way_is_measured_at_every_stage(world: World) -> None:
     await world.vote(await world.approval_of(held["request_id"]), "approve")
     await world.until(held["request_id"], "succeeded")
 
+    await until(world, "gateway", 'countersign_action_seconds_count{held="yes"}', 1)  # written after the answer
     gateway = await page(world, "gateway")
     assert gateway['countersign_action_seconds_count{held="no"}'] == 2
     assert gateway['countersign_action_seconds_count{held="yes"}'] == 1
@@ -112,7 +113,28 @@ def test_a_page_with_as_many_tools_as_are_told_apart_is_made_in_time() -> None:
     took = []
     for _ in range(5):
         began = time.perf_counter()
-        rendered = metrics.render()
+        rendered, _ = metrics.page("application/openmetrics-text")
         took.append(time.perf_counter() - began)
     assert rendered.count(b"countersign_execution_seconds_count") == 101, "a hundred tools, and the others together"
     assert min(took) < PAGE_S, f"a page took {min(took) * 1000:.0f} ms"
+
+
+async def test_the_action_behind_a_number_is_its_exemplar_and_nowhere_else(world: World) -> None:
+    done = await world.submit("read_thing", {"thing_id": 1})
+    await until(world, "gateway", 'countersign_action_seconds_count{held="no"}', 1)  # written after the answer
+    openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    histograms = {
+        "gateway": "countersign_action_seconds_bucket",
+        "policy": "countersign_decision_latency_seconds_bucket",
+        "executor": "countersign_execution_seconds_bucket",
+    }
+    for service, name in histograms.items():
+        url = f"http://127.0.0.1:{world.services[service].http.port}/metrics"
+        async with world.http.get(url, headers=openmetrics) as response:
+            assert response.headers["content-type"].startswith("application/openmetrics-text")
+            lines = [line for line in (await response.text()).splitlines() if done["request_id"] in line]
+        assert [line.partition("{")[0] for line in lines] == [name]
+        before, exemplar = lines[0].split(" # ")
+        assert done["request_id"] not in before and f'request_id="{done["request_id"]}"' in exemplar
+        async with world.http.get(url) as response:
+            assert done["request_id"] not in await response.text(), "the plain format has no exemplars"

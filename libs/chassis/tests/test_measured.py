@@ -100,7 +100,7 @@ async def test_what_waits_and_for_how_long_is_shown(stack: Any) -> None:
     assert consuming.shown("countersign_messages_pending", **of) == 0
     assert consuming.shown("countersign_messages_oldest_seconds", **of) == 0
     assert consuming.shown("countersign_messages_handled_total", **of) == 5
-    assert consuming.shown("countersign_messages_redelivered_total", **of) is None
+    assert consuming.shown("countersign_messages_redelivered_total", **of) == 0
     await consuming.service.stop()
     await watch.look()
     assert consuming.shown("countersign_messages_pending", **of) is None, "what does not run here shows nothing"

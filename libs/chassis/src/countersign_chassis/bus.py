@@ -117,6 +117,8 @@ class Bus:
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
+        if self._measures is not None:
+            self._measures.expect(kind.rpc.type)
         await self.connection.client.listen(kind.rpc.subject, receive, queue=kind.rpc.service)
 
     async def _respond(self, msg: Msg, kind: type[Command], handler: Handler) -> None:

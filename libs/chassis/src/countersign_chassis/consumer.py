@@ -80,7 +80,7 @@ class EventConsumer:
         self._bus = bus
         self._open_event = opener or partial(open_event, trust=trust)
         self.handler = handler
-        self._metrics = metrics
+        self._metrics = metrics.bound(spec.name)
         self._log = log.bind(consumer=spec.name)
         self._verify = verify
         self._max_batch = max_batch
@@ -278,15 +278,14 @@ class EventConsumer:
         deliveries = [d for m in messages if (d := await self._open(m)) is not None]
         if not deliveries:
             return
-        name = self.spec.name
-        self._metrics.batch.labels(name).observe(len(deliveries))
+        self._metrics.batch.observe(len(deliveries))
         again = 0
         for delivery in deliveries:
             self.keep(delivery)
             again += delivery.tries > 1
         if again:
-            self._metrics.redelivered.labels(name).inc(again)
-        with self._metrics.duration.labels(name).time():
+            self._metrics.redelivered.inc(again)
+        with self._metrics.duration.time():
             try:
                 await self.handler(deliveries)
             except Exception as error:
@@ -299,7 +298,7 @@ class EventConsumer:
         for delivery in deliveries:
             if not delivery.detached and not delivery.settled:
                 await delivery.ack()
-        self._metrics.handled.labels(name).inc(len(deliveries))
+        self._metrics.handled.inc(len(deliveries))
 
     def _skipped(self, msg: Msg) -> bool:
         """Whether the handler has no use for it, by its headers alone; then it is acked unread."""
@@ -336,7 +335,7 @@ class EventConsumer:
         return Delivery(settler, msg, envelope, self._open_event(envelope))
 
     async def _failed(self, delivery: RawDelivery, error: Exception) -> None:
-        self._metrics.failed.labels(self.spec.name).inc()
+        self._metrics.failed.inc()
         reason = error_line(error)
         if delivery.settled:
             return
@@ -357,7 +356,7 @@ class EventConsumer:
 
     async def bury(self, delivery: RawDelivery, reason: str) -> str | None:
         """Write the dead letter, and return its event id; raises if the stream does not take it."""
-        self._metrics.dead.labels(self.spec.name).inc()
+        self._metrics.dead.inc()
         if delivery.subject == f"deadletter.{self.spec.stream}.{self.spec.name}":
             # it tells of one that failed here as well, and would be followed by another about itself, for ever
             self._log.error("cannot handle the dead letter of a dead letter; it stays in the stream", reason=reason)

@@ -18,8 +18,6 @@ from countersign_contracts.errors import CountersignError
 
 from .metrics import Metrics
 
-METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 
 class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
@@ -86,8 +84,9 @@ def health_routes(
             return JSONResponse({"status": "not ready", "reasons": reasons}, status_code=503)
         return JSONResponse({"status": "ready", **live()})
 
-    async def render(_: Request) -> Response:
-        return Response(metrics.render(), headers={"content-type": METRICS_CONTENT_TYPE})
+    async def render(request: Request) -> Response:
+        page, content_type = metrics.page(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type})
 
     return [Route("/health/live", alive), Route("/health/ready", ready), Route("/metrics", render)]
 

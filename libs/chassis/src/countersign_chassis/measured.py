@@ -5,10 +5,11 @@ How much waits for its consumers is in :mod:`.queue_watch`.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import asyncpg
 from prometheus_client import Counter, Histogram
@@ -59,6 +60,12 @@ class ConsumerMetrics:
             duration=metrics.histogram("countersign_handler_seconds", "Time to handle a batch", ["consumer"]),
         )
 
+    def bound(self, consumer: str) -> ConsumerMetrics:
+        """Those of one consumer, which are shown from now on, with nothing counted yet."""
+        return ConsumerMetrics(
+            **{each.name: getattr(self, each.name).labels(consumer) for each in dataclasses.fields(self)}
+        )
+
 
 class CommandMetrics:
     """Rate, errors and duration of the commands that a service answers."""
@@ -70,6 +77,12 @@ class CommandMetrics:
         self._answered = metrics.counter(
             "countersign_commands", "Commands answered, by outcome", ["command", "outcome"]
         )
+
+    def expect(self, command: str) -> None:
+        """Show a command from now on, with nothing counted yet."""
+        self._seconds.labels(command)
+        for outcome in get_args(Outcome):
+            self._answered.labels(command, outcome)
 
     def observe(self, command: str, outcome: Outcome, seconds: float) -> None:
         """One command was answered."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -19,6 +20,7 @@ class Metrics:
     """Makes metrics. Names start with ``countersign_``, units are base units, labels are few and bounded."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a further series for each, which nobody asks for
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -40,6 +42,16 @@ class Metrics:
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self.registry)
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """The page and its content type: OpenMetrics for who accepts it, which alone shows exemplars, else text."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
+
+
+def example(request_id: str) -> dict[str, str]:
+    """The one action behind an observation, as an exemplar: kept for the latest of each bucket, never a label."""
+    return {"request_id": request_id}
 
 
 class Bounded:

@@ -202,6 +202,7 @@ class Service:
     def background(self, loop: Async, name: str) -> None:
         """Run ``loop`` for as long as the service lives; if it raises, again after a pause."""
         self._backgrounds.append((name, loop))
+        self._background_failures.labels(name)  # shown from now on
 
     def ready_check(self, name: str, check: Callable[[], str | None]) -> None:
         """A further condition for readiness: returns the reason it is not met, or None."""

@@ -123,7 +123,7 @@ class Actions:
                 self._touched.add(action.request_id)
                 granted_at = work.grant.decision.decided_at
                 self._measures.wait.observe(max(0.0, (now() - granted_at).total_seconds()))
-                with self._measures.seconds.labels(self._measures.tools.of(action.tool)).time():
+                with self._measures.execution(action):
                     ended = await self._performer.perform(
                         ready.admitted, ready.request, ready.headers, held, work.traceparent
                     )

@@ -5,13 +5,16 @@ Labels are tools (bounded by the catalogue), outcomes and codes; never agents or
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from countersign_chassis import Metrics
-from countersign_chassis.metrics import Bounded
+from countersign_chassis.metrics import Bounded, example
+from countersign_contracts.actions import Action
 from countersign_contracts.control import Stop
 from countersign_contracts.model import now
 
@@ -41,8 +44,8 @@ class Measures:
 
     @classmethod
     def of(cls, metrics: Metrics) -> Measures:
-        """Register them."""
-        return cls(
+        """Register them; what should be seen to be nothing is shown at once."""
+        measures = cls(
             executions=metrics.counter(
                 "countersign_executions", "Executions that ended, by outcome", ["tool", "outcome"]
             ),
@@ -76,6 +79,22 @@ class Measures:
             stops=metrics.gauge("countersign_stops_in_force", "Stops in force, by what they are for", ["scope"]),
             stops_oldest=metrics.gauge("countersign_stops_oldest_seconds", "Age of the oldest stop in force; 0: none"),
         )
+        for reason in ("unrecorded", "unavailable", "held elsewhere", "late", "failed", "stopping"):
+            measures.given_back.labels(reason)
+        for code in ("stopped", "warrant", "tool_changed", "facts_unavailable"):
+            measures.refusals.labels(code)
+        return measures
+
+    @contextmanager
+    def execution(self, action: Action) -> Iterator[None]:
+        """Time the calls of one action."""
+        tool = self.tools.of(action.tool)
+        self.retries.labels(tool)  # shown from now on
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds.labels(tool).observe(time.perf_counter() - began, example(action.request_id))
 
     def show_stops(self, stops: Iterable[Stop]) -> None:
         """The stops in force, as the pulse read them last."""

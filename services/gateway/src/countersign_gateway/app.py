@@ -5,6 +5,7 @@ from __future__ import annotations
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.sealing import DigestKey, SealKey, read_key
 from countersign_chassis.stored import StoredMessages
+from countersign_contracts.actions import FINAL_STATES
 from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
 
 from .acceptance import Acceptance
@@ -33,6 +34,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     metrics = service.metrics
     accepted = metrics.counter("countersign_actions_accepted", "Actions accepted", ["channel"])
     ended = metrics.counter("countersign_actions_ended", "Actions that reached a final state", ["state"])
+    for state in FINAL_STATES:
+        ended.labels(state)  # shown from now on, with nothing counted yet
     seconds = metrics.histogram(
         "countersign_action_seconds", "From the acceptance of an action to its end; `held`: people were asked", ["held"]
     )

@@ -13,6 +13,7 @@ from datetime import timedelta
 from prometheus_client import Counter, Histogram
 
 from countersign_chassis import Delivery, Failpoints
+from countersign_chassis.metrics import example
 from countersign_contracts.actions import ActionReconciled, ActionResult
 from countersign_contracts.event import Event
 from countersign_contracts.model import now
@@ -66,9 +67,8 @@ class Outcomes:
         for result in results:
             if (row := changed.get(result.request_id)) is not None:
                 self._ended.labels(result.state).inc()
-                self._seconds.labels("yes" if row.held else "no").observe(
-                    max(0.0, (at - row.accepted_at).total_seconds())
-                )
+                took_s = max(0.0, (at - row.accepted_at).total_seconds())
+                self._seconds.labels("yes" if row.held else "no").observe(took_s, example(result.request_id))
         # a caller is told by the replica it called; a replayed event changed nothing and is told to nobody
         await self._announce(
             [
