@@ -34,8 +34,6 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     metrics = service.metrics
     accepted = metrics.counter("countersign_actions_accepted", "Actions accepted", ["channel"])
     ended = metrics.counter("countersign_actions_ended", "Actions that reached a final state", ["state"])
-    for state in FINAL_STATES:
-        ended.labels(state)  # shown from now on, with nothing counted yet
     seconds = metrics.histogram(
         "countersign_action_seconds", "From the acceptance of an action to its end; `held`: people were asked", ["held"]
     )
@@ -45,6 +43,15 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     over = metrics.counter(
         "countersign_actions_over_bound", "Actions not taken since a bound on open ones was reached", ["bound"]
     )
+    # shown from now on, with nothing counted yet
+    for state in FINAL_STATES:
+        ended.labels(state)
+    for channel in ("http", "call", "nats"):
+        accepted.labels(channel)
+    for code in ("internal", "unavailable", "at_capacity"):
+        refused.labels(code)
+    for bound in ("agent", "agent_held", "everybody"):
+        over.labels(bound)
     dead = metrics.gauge("countersign_dead_letters_open", "Dead letters neither redriven nor dropped", ["consumer"])
     oldest_dead = metrics.gauge("countersign_dead_letters_oldest_seconds", "Age of the oldest open dead letter")
     unproven = metrics.gauge("countersign_ends_not_on_record", "Ended actions whose end the ledger does not have")

@@ -48,6 +48,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     pushes = metrics.counter("countersign_account_pushes", "Pushes of account AGENTS to nats-server", ["result"])
     revoked = metrics.gauge("countersign_nats_users_revoked", "NATS users that nats-server was told to refuse")
     agents_by_status = metrics.gauge("countersign_agents", "Agents", ["status"])
+    pushes.labels("failed")  # shown from now on, with nothing counted yet
     beats = metrics.gauge(
         "countersign_agents_heard",
         "Active agents by what their last heartbeat said; silent: none for 5 minutes",
