@@ -29,9 +29,10 @@ from .bus import Bus
 from .client import NatsClient
 from .connection import NatsConnection
 from .dead_letter import dead_letter, error_line
-from .delivery import Delivery, RawDelivery, Settler
+from .delivery import Delivery, RawDelivery, Settler, follow
 from .measured import ConsumerMetrics
 from .outages import OUTAGES
+from .tracing import NO_TRACES, Tracer, doing
 
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 5.0
@@ -73,7 +74,9 @@ class EventConsumer:
         opener: Callable[[Envelope], Event] | None = None,
         bury_body: bool = True,
         room: Callable[[], Awaitable[int]] | None = None,
+        tracer: Tracer = NO_TRACES,
     ) -> None:
+        self._tracer = tracer
         self.spec = spec
         self._bury_body = bury_body
         self._connection = connection
@@ -283,11 +286,13 @@ class EventConsumer:
         for delivery in deliveries:
             self.keep(delivery)
             again += delivery.tries > 1
+            follow(delivery, self._tracer, self.spec)
         if again:
             self._metrics.redelivered.inc(again)
         with self._metrics.duration.time():
             try:
-                await self.handler(deliveries)
+                with doing(deliveries[0].span if len(deliveries) == 1 else None):
+                    await self.handler(deliveries)
             except Exception as error:
                 if len(deliveries) == 1:
                     await self._failed(deliveries[0], error)
@@ -311,7 +316,8 @@ class EventConsumer:
         if delivery.settled or delivery.detached:
             return
         try:
-            await self.handler([delivery])
+            with doing(delivery.span):
+                await self.handler([delivery])
         except Exception as error:
             await self._failed(delivery, error)
 

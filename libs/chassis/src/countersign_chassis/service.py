@@ -32,7 +32,7 @@ from .consumer import EventConsumer
 from .database import Database
 from .delivery import Handler, RawHandler
 from .failpoints import NO_FAILPOINTS, Failpoints
-from .http import HttpServer, health_app, health_routes
+from .http import HttpServer, TracedApp, health_app, health_routes
 from .logs import logger
 from .measured import ConsumerMetrics, MeasuredApp
 from .metrics import Metrics
@@ -41,6 +41,7 @@ from .queue_watch import QueueWatch
 from .redriving import Redriving
 from .settings import ServiceSettings
 from .sodium import signer, verifier
+from .tracing import Tracer
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
@@ -61,6 +62,7 @@ class Service:
         self.key = SigningKey.from_json(_read(settings.signing_key_file, "signing key"), signer)
         self.trust = TrustBundle.from_json(_read(settings.trust_file, "trust bundle"), verifier)
         self.metrics = Metrics()
+        self.tracer = Tracer(name, _version(name), instance, settings.otlp_url, settings.trace_ratio)
         self.db = Database(
             settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance, metrics=self.metrics
         )
@@ -73,6 +75,7 @@ class Service:
             name,
             instance,
             self.metrics,
+            self.tracer,
         )
         self._consumer_metrics = ConsumerMetrics.of(self.metrics)
         self._background_failures = self.metrics.counter(
@@ -172,6 +175,7 @@ class Service:
             self._consumer_metrics,
             self.log,
             verify=verify,
+            tracer=self.tracer,
             **options,
         )
         self._consumers.append(built)
@@ -218,7 +222,8 @@ class Service:
 
     def serve(self, app: Any, host: str, port: int) -> None:
         """Serve an application of the service's own, measured, instead of the bare health pages."""
-        self.http = HttpServer(MeasuredApp(app, self.metrics), host, port)
+        followed = TracedApp(app, self.tracer) if self.tracer.on else app
+        self.http = HttpServer(MeasuredApp(followed, self.metrics), host, port)
 
     # --- health -----------------------------------------------------------------------------------
 
@@ -299,6 +304,7 @@ class Service:
             await connection.close()
         await self.db.close()
         await self.http.stop()
+        await asyncio.to_thread(self.tracer.close)
         self._state = "stopped"
 
     async def _open_database(self) -> None:

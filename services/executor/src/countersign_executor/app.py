@@ -125,6 +125,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         trust=service.trust,
         failpoints=failpoints,
         measures=measures,
+        tracer=service.tracer,
         owner_timeout_s=settings.owner_timeout_s,
         log=log,
     )

@@ -78,6 +78,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         failpoints,
         service.log,
         accepted,
+        service.tracer,
     )
     cancellation = Cancellation(store, service.bus, waiters)
     ingress = Ingress(

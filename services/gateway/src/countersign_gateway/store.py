@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 
 from countersign_chassis import Database
+from countersign_chassis.tracing import Span
 from countersign_contracts.actions import Action, ActionRef, ActionRequested, ActionResult, Reason
 from countersign_contracts.envelope import Envelope, source_of
 
@@ -69,6 +70,7 @@ class Accepted:
     idempotency_key: str | None
     request_sha256: bytes
     request_text: bytes = field(repr=False)  # never stored: what was asked, as it was
+    span: Span | None = field(default=None, repr=False, compare=False)  # of its acceptance, if it is traced
 
 
 @dataclass(frozen=True, slots=True)
