@@ -26,12 +26,17 @@ def keys(
     services: Annotated[Path, typer.Option(help="Gets a folder for each service, with what is its own.")],
     nats_host: Annotated[str, typer.Option(help="Where nats-server listens.")] = "0.0.0.0",  # noqa: S104
     nats_port: Annotated[int, typer.Option(help="nats-server's port.")] = 4222,
+    nats_monitor_port: Annotated[
+        int | None, typer.Option(help="nats-server's monitoring page, on its loopback only; default: none.")
+    ] = None,
 ) -> None:
     """Make what is missing: keys, users, trust bundle, passwords, nats-server's configuration."""
     from ..bootstrap import Layout, prepare_material
     from ..deploy import hand_out
 
-    material = prepare_material(Layout(folder), nats_host=nats_host, nats_port=nats_port)
+    material = prepare_material(
+        Layout(folder), nats_host=nats_host, nats_port=nats_port, monitor_port=nats_monitor_port
+    )
     hand_out(material, services)
     console.print(f"deployment {material.deployment}: keys are in {folder}, what each service needs in {services}")
 
