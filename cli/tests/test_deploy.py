@@ -11,7 +11,7 @@ from countersign_cli.bootstrap import Layout, prepare_material
 from countersign_cli.deploy import hand_out, prepare_servers, settings_in
 from countersign_cli.main import app
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.event import SERVICES
 from countersign_ledger import SigningKey
 
 URLS = {"nats_url": "nats://nats:4222", "postgres": "postgres:5432"}
@@ -25,7 +25,7 @@ def handed(tmp_path: Path) -> Path:
 
 
 def test_each_folder_makes_its_service_s_settings(handed: Path) -> None:
-    for service in CORE_SERVICES:
+    for service in SERVICES:
         settings = settings_in(handed / service, service, **URLS)
         SigningKey.from_json(settings["signing_key_file"].read_text())
         missing = [path for path in settings.values() if isinstance(path, Path) and not path.exists()]
@@ -40,7 +40,7 @@ def test_nobody_is_handed_what_is_another_s(handed: Path, tmp_path: Path) -> Non
         if file.is_file() and file.name != "trust.json":
             assert file.stat().st_mode & 0o077 == 0, file
             held.setdefault(file.read_bytes(), []).append(file.relative_to(handed).parts[0])
-    assert {tuple(owners) for owners in held.values()} == {(name,) for name in (*CORE_SERVICES, "postgres")}
+    assert {tuple(owners) for owners in held.values()} == {(name,) for name in (*SERVICES, "postgres")}
     operator = (tmp_path / "keys" / "keys" / "nats-operator.seed").read_bytes()
     assert operator not in held
 

@@ -16,7 +16,7 @@ import asyncpg
 import nats.errors
 
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.event import SERVICES
 
 from .bootstrap import (
     Layout,
@@ -40,7 +40,7 @@ def hand_out(material: Material, to: Path) -> None:
     What is there is written anew; what a service made itself stays.
     """
     root = material.layout.root
-    for service in CORE_SERVICES:
+    for service in SERVICES:
         folder = to / service
         settings = service_settings(service, material.layout, nats_url="", postgres_dsn="")
         for source in (value for value in settings.values() if isinstance(value, Path)):

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from countersign_contracts.actions import ActionRef, ActionResult
+from countersign_contracts.agent_config import ConfigValues
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
 from countersign_harness.world import AGENTS
@@ -172,3 +173,40 @@ async def test_an_agent_lives_while_its_block_runs_and_ends_in_order_or_by_a_cra
                 await phase("running")
                 raise RuntimeError("the agent crashes")
         assert "no heartbeat for" in await phase("failed")
+
+
+@pytest.mark.parametrize("over", ["nats", "http"])
+async def test_an_agent_follows_its_configuration_and_rejects_what_it_cannot_use(world: Any, over: str) -> None:
+    taken: asyncio.Queue[ConfigValues] = asyncio.Queue()
+
+    async def apply(values: ConfigValues) -> None:
+        if values.settings and values.settings.get("depth", 0) > 9:
+            raise ValueError("depth: at most 9")
+        taken.put_nowait(values)
+
+    async def put(depth: int) -> None:
+        body = {"values": {"settings": {"depth": depth}}, "reason": "test", "wait_s": 0}
+        await world.ok("PUT", "/api/v1/agents/worker-1/config", body)
+
+    async def said(result: str) -> Any:
+        async with asyncio.timeout(20):
+            while True:
+                found = await world.ok("GET", "/api/v1/agents/worker-1/config")
+                applied = found.get("applied") or {}
+                if applied.get("result") == result and applied["digest"] == found["digest"]:
+                    return found
+                await asyncio.sleep(0.05)
+
+    async with world.agent(over=over) as agent, agent.configured(apply) as values:
+        assert values.log_level == "INFO"
+        assert (await said("applied"))["in_force"]
+        await taken.get()
+        if over == "http":
+            return  # asked for every half minute on this way
+        await put(3)
+        async with asyncio.timeout(20):
+            assert (await taken.get()).settings == {"depth": 3}
+        assert (await said("applied"))["in_force"]
+        await put(99)
+        assert (await said("rejected"))["applied"]["reason"] == "depth: at most 9"
+        assert taken.empty()

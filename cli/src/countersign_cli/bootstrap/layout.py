@@ -38,6 +38,11 @@ class Layout:
         return self.root / "webhook-secrets"
 
     @property
+    def slack(self) -> Path:
+        """Slack's tokens and channels, a file each; only the Slack service reads them. Empty: there is no Slack."""
+        return self.root / "slack"
+
+    @property
     def postgres_passwords(self) -> Path:
         """The roles' passwords."""
         return self.root / "keys" / "postgres.json"
@@ -91,5 +96,5 @@ class Layout:
 
     def make(self) -> None:
         """Create the folders."""
-        for folder in (self.root, self.root / "keys", self.secrets, self.webhook_secrets, self.nats):
+        for folder in (self.root, self.root / "keys", self.secrets, self.webhook_secrets, self.slack, self.nats):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -46,9 +46,11 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "agents_account_file": layout.agents_account,
             "operator_signing_seed_file": layout.seed("operator-signing"),
             "agents_signing_seed_file": layout.seed("agents-signing"),
+            "bootstrap_signing_seed_file": layout.seed("agents-bootstrap-signing"),
             "admin_token_file": layout.admin_token,
             "codes_key_file": layout.codes_key,
         },
+        "slack": {"slack_folder": layout.slack},
     }
     return settings | own.get(service, {})
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.event import SERVICES
 
 from ..output import command, console
 
@@ -26,12 +26,17 @@ def keys(
     services: Annotated[Path, typer.Option(help="Gets a folder for each service, with what is its own.")],
     nats_host: Annotated[str, typer.Option(help="Where nats-server listens.")] = "0.0.0.0",  # noqa: S104
     nats_port: Annotated[int, typer.Option(help="nats-server's port.")] = 4222,
+    nats_monitor_port: Annotated[
+        int | None, typer.Option(help="nats-server's monitoring page, on its loopback only; default: none.")
+    ] = None,
 ) -> None:
     """Make what is missing: keys, users, trust bundle, passwords, nats-server's configuration."""
     from ..bootstrap import Layout, prepare_material
     from ..deploy import hand_out
 
-    material = prepare_material(Layout(folder), nats_host=nats_host, nats_port=nats_port)
+    material = prepare_material(
+        Layout(folder), nats_host=nats_host, nats_port=nats_port, monitor_port=nats_monitor_port
+    )
     hand_out(material, services)
     console.print(f"deployment {material.deployment}: keys are in {folder}, what each service needs in {services}")
 
@@ -54,7 +59,7 @@ def servers(
 
 @command
 def serve_(
-    service: Annotated[str, typer.Argument(help=f"One of: {', '.join(CORE_SERVICES)}.")],
+    service: Annotated[str, typer.Argument(help=f"One of: {', '.join(SERVICES)}.")],
     folder: Annotated[Path, typer.Option(envvar="COUNTERSIGN_FOLDER", help="What is this service's own.")],
     nats_url: NatsUrl,
     postgres: Postgres,
@@ -62,6 +67,6 @@ def serve_(
     """Run one service; its other settings are read from the environment."""
     from ..deploy import serve, settings_in
 
-    if service not in CORE_SERVICES:
-        raise typer.BadParameter(f"there is no service {service}; there are: {', '.join(CORE_SERVICES)}")
+    if service not in SERVICES:
+        raise typer.BadParameter(f"there is no service {service}; there are: {', '.join(SERVICES)}")
     raise typer.Exit(serve(service, settings_in(folder, service, nats_url=nats_url, postgres=postgres)))

@@ -12,15 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from countersign_contracts.errors import CountersignError
+
 from ..client import Client
 from ..embedded.datadir import DataDir
 from ..embedded.specs import Event, EventKind
-from ..output import UNREACHABLE, ago, command, console, errors, print_json, table
+from ..figures import figures, troubles
+from ..output import UNREACHABLE, Misused, ago, command, console, errors, print_json, table
 
 if TYPE_CHECKING:
     from ..local import LocalSystem
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder; survives restarts. Default: ./.countersign")]
+
+#: Where packages of agents are looked for, where nothing else is said.
+_AGENTS_DIR = (Path("agents"),)
 
 
 @command
@@ -42,6 +48,10 @@ def up(
             " port. Default: COUNTERSIGN_REPLICAS, else one of each."
         ),
     ] = None,
+    agents_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with packages of agents; repeat for several. Default: ./agents, if it is there"),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the whole system on this machine, until Ctrl-C."""
@@ -50,20 +60,42 @@ def up(
     from ..settings import ClientSettings
 
     settings = ClientSettings()
+    folder = data_dir or settings.data_dir
     options = LocalOptions(
-        data_dir=data_dir or settings.data_dir,
+        data_dir=folder,
         host=host,
         port=port,
         nats_port=nats_port,
         postgres_port=postgres_port,
         health_port=health_port,
+        agents_dirs=tuple(agents_dir if agents_dir is not None else _AGENTS_DIR if _AGENTS_DIR[0].is_dir() else ()),
         log_level=log_level,
         replicas=read_replicas(replicas if replicas is not None else settings.replicas or ""),
+        slack=has_slack(folder),
     )
+    if "slack" in options.replicas and not options.slack:
+        raise Misused("--replicas names slack, which is not configured here; docs/how-to/slack.md says how")
     system = LocalSystem(options)
     code = system.run(narrate, on_ready=lambda: say_ready(system))
     console.print("stopped")
     raise typer.Exit(code)
+
+
+def has_slack(data_dir: Path) -> bool:
+    """Whether Slack is configured; half of it is said, and left out: the rest works without."""
+    from countersign_slack.secrets_folder import is_configured, read_workspace
+
+    from ..bootstrap import Layout
+
+    folder = Layout(data_dir).slack
+    if not is_configured(folder):
+        return False
+    try:
+        read_workspace(folder)
+    except CountersignError as error:
+        errors.print(f"[yellow]without Slack[/]: {escape(error.detail)}")
+        return False
+    return True
 
 
 def say_ready(system: LocalSystem) -> None:
@@ -103,7 +135,7 @@ def status(
     data_dir: DataDirOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the services, stops in force and what waits; exit code 3 if something is not right."""
+    """Show the services, what waits, stops in force; exit code 3 if a service cannot work, 1 if something is wrong."""
     from ..settings import ClientSettings
 
     settings = ClientSettings()
@@ -122,20 +154,23 @@ def status(
         found["approvals_pending"] = len(client.get("/api/v1/approvals", {"state": "pending", "limit": 200})["items"])
         found["unknown_outcomes"] = len(client.get("/api/v1/actions", {"state": "unknown", "limit": 200})["items"])
         found["ledger"] = client.get("/api/v1/audit/head")
+    found["wrong"] = troubles(found)
     if json:
         print_json(found)
     else:
         _show_status(found)
-    if not well:
-        raise typer.Exit(UNREACHABLE)
+    if found["wrong"]:
+        raise typer.Exit(1 if well else UNREACHABLE)
 
 
 def _show_status(found: dict[str, Any]) -> None:
     rows = [
-        (name, _readiness(s), s.get("version"), "; ".join(s.get("reasons", [])))
+        (name, _readiness(s), s.get("version"), s.get("waiting"), s.get("oldest_s"))
         for name, s in found["services"].items()
     ]
-    table(("SERVICE", "", "VERSION", "WHY NOT"), rows, "no service")
+    table(("SERVICE", "", "VERSION", "MESSAGES WAITING", "OLDEST, S"), rows, "no service")
+    for trouble in found["wrong"]:
+        console.print(f"[red]wrong[/]: {escape(trouble)}")
     if "ledger" not in found:
         return
     console.print()
@@ -146,7 +181,7 @@ def _show_status(found: dict[str, Any]) -> None:
             ("gateway", found["url"]),
             ("approvals pending", found["approvals_pending"]),
             ("unknown outcomes open", found["unknown_outcomes"]),
-            ("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}"),
+            ("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}{_lag(found)}"),
             ("stops in force", len(found["stops"])),
         ],
         "",
@@ -155,6 +190,11 @@ def _show_status(found: dict[str, Any]) -> None:
         console.print(
             f"  [red]{escape(stop['scope'])}[/] {escape(stop['reason'])} ({stop['set_by']}, {ago(stop['set_at'])})"
         )
+
+
+def _lag(found: dict[str, Any]) -> str:
+    lags = [s["ledger_lag_s"] for s in found["services"].values() if s.get("writes_ledger")]
+    return f", {max(lags):.3f} s behind" if lags else ""
 
 
 def _readiness(service: dict[str, Any]) -> str:
@@ -168,7 +208,9 @@ def _health(url: str) -> dict[str, Any]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/health/ready", timeout=2) as response:
-            return {"ready": True, **json_.loads(response.read())}
+            told = json_.loads(response.read())
+        with opener.open(f"{url}/metrics", timeout=2) as response:
+            return {"ready": True, **told, **figures(response.read().decode())}
     except urllib.error.HTTPError as error:
         try:
             return {"ready": False, **json_.loads(error.read())}

@@ -28,17 +28,20 @@ from countersign_ledger import SigningKey, TrustBundle
 
 from .bus import Bus
 from .connection import NatsConnection
-from .consumer import ConsumerMetrics, EventConsumer
+from .consumer import EventConsumer
 from .database import Database
 from .delivery import Handler, RawHandler
 from .failpoints import NO_FAILPOINTS, Failpoints
-from .http import HttpServer, health_app, health_routes
+from .http import HttpServer, TracedApp, health_app, health_routes
 from .logs import logger
+from .measured import ConsumerMetrics, MeasuredApp
 from .metrics import Metrics
 from .projections import Mirror, Projector
+from .queue_watch import QueueWatch
 from .redriving import Redriving
 from .settings import ServiceSettings
 from .sodium import signer, verifier
+from .tracing import Tracer
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
@@ -59,8 +62,21 @@ class Service:
         self.key = SigningKey.from_json(_read(settings.signing_key_file, "signing key"), signer)
         self.trust = TrustBundle.from_json(_read(settings.trust_file, "trust bundle"), verifier)
         self.metrics = Metrics()
-        self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance)
-        self.bus = Bus(settings.nats_url, settings.nats_core_creds_file, self.key, self.trust, self.log, name, instance)
+        self.tracer = Tracer(name, _version(name), instance, settings.otlp_url, settings.trace_ratio)
+        self.db = Database(
+            settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance, metrics=self.metrics
+        )
+        self.bus = Bus(
+            settings.nats_url,
+            settings.nats_core_creds_file,
+            self.key,
+            self.trust,
+            self.log,
+            name,
+            instance,
+            self.metrics,
+            self.tracer,
+        )
         self._consumer_metrics = ConsumerMetrics.of(self.metrics)
         self._background_failures = self.metrics.counter(
             "countersign_background_failures", "Background loops that raised and were restarted", ["loop"]
@@ -76,8 +92,10 @@ class Service:
         self._on_stop: list[Async] = []
         self._ready_checks: dict[str, Callable[[], str | None]] = {}
         self._told: dict[str, Callable[[], str]] = {}
+        self._queue_watch = QueueWatch(self._consumers, self.metrics, self.log)
         self._started_at = time.monotonic()
         self._state = "not started"
+        self._tell_about()
         self.http = HttpServer(
             health_app(self.about, self.unready, self.metrics), settings.health_host, settings.health_port
         )
@@ -157,6 +175,7 @@ class Service:
             self._consumer_metrics,
             self.log,
             verify=verify,
+            tracer=self.tracer,
             **options,
         )
         self._consumers.append(built)
@@ -191,6 +210,7 @@ class Service:
     def background(self, loop: Async, name: str) -> None:
         """Run ``loop`` for as long as the service lives; if it raises, again after a pause."""
         self._backgrounds.append((name, loop))
+        self._background_failures.labels(name)  # shown from now on
 
     def ready_check(self, name: str, check: Callable[[], str | None]) -> None:
         """A further condition for readiness: returns the reason it is not met, or None."""
@@ -205,8 +225,9 @@ class Service:
         return health_routes(self.about, self.unready, self.metrics)
 
     def serve(self, app: Any, host: str, port: int) -> None:
-        """Serve an application of the service's own instead of the bare health pages."""
-        self.http = HttpServer(app, host, port)
+        """Serve an application of the service's own, measured, instead of the bare health pages."""
+        followed = TracedApp(app, self.tracer) if self.tracer.on else app
+        self.http = HttpServer(MeasuredApp(followed, self.metrics), host, port)
 
     # --- health -----------------------------------------------------------------------------------
 
@@ -231,6 +252,17 @@ class Service:
         reasons += [each.trouble for each in self._consumers if each.trouble is not None]
         reasons += [f"{name}: {reason}" for name, check in self._ready_checks.items() if (reason := check())]
         return reasons
+
+    def _tell_about(self) -> None:
+        """Readiness and version as metrics."""
+        ready = self.metrics.gauge(
+            "countersign_ready", "1 when the service can work; 0: /health/ready says why not, e.g. what it waits for"
+        )
+        ready.set_function(lambda: 0.0 if self.unready() else 1.0)
+        info = self.metrics.gauge(
+            "countersign_service_info", "Always 1; which service and version this is", ["service", "version"]
+        )
+        info.labels(self.name, _version(self.name)).set(1)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -257,7 +289,8 @@ class Service:
             await connection.barrier()
         for each in self._consumers:
             await each.start()
-        self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in self._backgrounds]
+        backgrounds = [*self._backgrounds, ("queue watch", self._queue_watch.run)]
+        self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in backgrounds]
         self._state = "running"
         self.log.info("running", health_port=self.http.port)
 
@@ -275,6 +308,7 @@ class Service:
             await connection.close()
         await self.db.close()
         await self.http.stop()
+        await asyncio.to_thread(self.tracer.close)
         self._state = "stopped"
 
     async def _open_database(self) -> None:

@@ -10,14 +10,17 @@ from typing import Literal
 
 from . import (
     actions,
+    agent_config,
     approval_commands,
     approval_rules,
     approvals,
     commands,
     control,
     dead_letter_commands,
+    enrolment,
     fleet,
     people_commands,
+    slack_commands,
     subjects,
     webhook_commands,
 )
@@ -29,14 +32,17 @@ from .warrant import TYPE as WARRANT_TYPE
 #: Everything below is made from the events and commands, so their modules must be loaded.
 DEFINED_IN = (
     actions,
+    agent_config,
     approval_commands,
     approvals,
     commands,
     control,
     dead_letter_commands,
+    enrolment,
     fleet,
     people_commands,
     webhook_commands,
+    slack_commands,
 )
 
 Account = Literal["AGENTS", "CORE"]
@@ -128,6 +134,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("ACTIONS", "policy-actions", "policy", ("actions.requested.*", "actions.refused.*")),
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
+    Consumer("APPROVALS", "slack-approvals", "slack", ("approvals.*.*",)),
+    Consumer("ACTIONS", "slack-actions", "slack", FINAL_SUBJECTS),
     Consumer("FLEET", "approvals-people", "approvals", ("fleet.person_changed.*",)),
     Consumer(
         "APPROVALS",
@@ -251,5 +259,15 @@ def agents_access(service: str) -> Access | None:
         ]
         return Access(tuple(publish), tuple(subscribe))
     if service == "registry":
-        return Access(("agents.*.control.>",), (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat"))
+        return Access(
+            ("agents.*.control.>", f"{subjects.inbox('*')}.>"),
+            (
+                f"{subjects.inbox('registry')}.>",
+                "agents.*.heartbeat",
+                "agents.*.renew",
+                "agents.*.config",
+                "agents.*.configured",
+                subjects.REGISTER,
+            ),
+        )
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,12 +13,15 @@ from typing import Any, Self
 import orjson
 
 from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.agent_config import ConfigValues
 from countersign_contracts.approvals import ApprovalProgress
 from countersign_contracts.errors import CountersignError, Malformed
 from countersign_contracts.fleet import HEARTBEAT_S
 from countersign_contracts.ids import new_id
 from countersign_ledger import TrustBundle
 
+from .enrolled import EnrolledTransport, Enrolment
+from .following import Apply, follow, take
 from .over_http import HttpTransport
 from .over_nats import NatsTransport
 from .transport import Hears, Transport
@@ -44,6 +47,7 @@ class Agent:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._started = time.monotonic()
+        self._living: AbstractAsyncContextManager[None] | None = None
 
     @classmethod
     def nats(cls, url: str, creds_file: str | Path, *, trust: TrustBundle | None = None) -> Self:
@@ -58,14 +62,58 @@ class Agent:
         """Over HTTP, with the agent's token."""
         return cls(HttpTransport(url, token))
 
+    @classmethod
+    def register(
+        cls,
+        url: str,
+        *,
+        token: str,
+        agent_type: str,
+        name: str,
+        version: str,
+        key_file: str | Path,
+        gateway: str | None = None,
+        bootstrap_creds: str | Path | None = None,
+        trust: TrustBundle | None = None,
+    ) -> Self:
+        """An agent that registers itself when its block begins; then it is connected over NATS, and lives.
+
+        It makes a NATS key of its own, which it keeps in ``key_file`` (mode 0600), and registers with a discovery
+        ``token`` at the ``gateway`` (its URL) or, without one, over NATS with the ``bootstrap_creds`` that came with
+        the token. While the block runs it says that it lives, and renews its credentials before they end. Begun again
+        with the same file it is the same agent: at the ``gateway`` without the token, which is spent by then.
+        """
+        said = Enrolment(
+            agent_type=agent_type,
+            name=name,
+            version=version,
+            token=token,
+            gateway=gateway,
+            bootstrap_creds=None if bootstrap_creds is None else Path(bootstrap_creds),
+        )
+        return cls(EnrolledTransport(url, said, Path(key_file), trust))
+
+    @property
+    def agent_id(self) -> str | None:
+        """Who the agent is; over HTTP its token does not say, and one that registers does not know before."""
+        return getattr(self._transport, "agent_id", None) or None
+
     async def __aenter__(self) -> Self:
         await self._transport.open()
+        if isinstance(self._transport, EnrolledTransport):
+            self._living = self.alive(self._transport.heartbeat_s, version=self._transport.version)
+            await self._living.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._transport.close()
+        try:
+            if self._living is not None:
+                living, self._living = self._living, None
+                await living.__aexit__(kind, error, trace)
+        finally:
+            await self._transport.close()
 
     async def submit(
         self,
@@ -211,6 +259,23 @@ class Agent:
         if load is not None:
             body["load"] = load
         await self._transport.heartbeat(body)
+
+    @asynccontextmanager
+    async def configured(self, apply: Apply) -> AsyncIterator[ConfigValues]:
+        """Have ``apply`` called with the agent's configuration, and with each new one while the block runs.
+
+        ``apply`` may be async. It raises :class:`ValueError`, saying why, for what it cannot use: people see that, and
+        the old one stays in force. Raises that at the start, where there is no old one, and :class:`CountersignError`
+        if the configuration cannot be had.
+        """
+        found = await self._transport.configuration()
+        await take(self._transport, found, apply)
+        following = asyncio.create_task(follow(self._transport, apply, found.digest))
+        try:
+            yield found.values
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
     @asynccontextmanager
     async def alive(self, interval_s: float = HEARTBEAT_S, *, version: str | None = None) -> AsyncIterator[None]:

@@ -10,6 +10,7 @@ import aiohttp
 import orjson
 
 from countersign_contracts.actions import ActionPage, ActionResult
+from countersign_contracts.agent_config import Configuration, Configured
 from countersign_contracts.errors import CountersignError, Unavailable
 
 from .transport import Hears, jittered, retry_after_s
@@ -27,6 +28,8 @@ class HttpTransport:
         self._url = url.rstrip("/")
         self._token = token
         self._session: aiohttp.ClientSession | None = None
+        #: nothing is pushed on this way
+        self.pushed = asyncio.Event()
 
     async def open(self) -> None:
         """Make the session; nothing is sent yet."""
@@ -79,6 +82,14 @@ class HttpTransport:
     async def heartbeat(self, body: dict[str, Any]) -> None:
         """Post it."""
         await self._send("POST", "/api/v1/heartbeat", body, {}, 10)
+
+    async def configuration(self) -> Configuration:
+        """Get it."""
+        return Configuration.model_validate(await self._send("GET", "/api/v1/configuration", None, {}, 10))
+
+    async def configured(self, said: Configured) -> None:
+        """Post it."""
+        await self._send("POST", "/api/v1/configuration/applied", said.model_dump(exclude_none=True), {}, 10)
 
     async def _send(
         self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_s: float

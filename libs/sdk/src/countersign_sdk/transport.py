@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from countersign_contracts.actions import ActionPage, ActionResult
+from countersign_contracts.agent_config import Configuration, Configured
 from countersign_contracts.errors import CountersignError
 
 
@@ -26,7 +28,9 @@ Hears = Callable[[ActionResult], None]
 
 
 class Transport(Protocol):
-    """One connection of one agent."""
+    """One connection of one agent. ``pushed`` is set when its configuration may be another one."""
+
+    pushed: asyncio.Event
 
     async def open(self) -> None:
         """Connect."""
@@ -51,3 +55,9 @@ class Transport(Protocol):
 
     async def heartbeat(self, body: dict[str, Any]) -> None:
         """Send one heartbeat."""
+
+    async def configuration(self) -> Configuration:
+        """What counts for the agent now."""
+
+    async def configured(self, said: Configured) -> None:
+        """Say what came of a configuration."""

@@ -11,7 +11,9 @@ from starlette.routing import BaseRoute
 from . import (
     actions,
     approvals,
+    configuration,
     dead_letters,
+    enrolment,
     first_control_layer,
     fleet,
     governance,
@@ -20,6 +22,7 @@ from . import (
     webhooks,
 )
 from .context import Parts, PartsOf
+from .slack import slack_router
 
 DESCRIPTION = """The execution control plane for AI agents: every action is decided by policy, countersigned by a person
 where it matters, executed at most once, and proven afterwards."""
@@ -42,10 +45,13 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(approvals.router)
     app.include_router(governance.router)
     app.include_router(dead_letters.router)
+    app.include_router(enrolment.router)  # before the paths of one agent: no id hides one of these
     app.include_router(fleet.router)
+    app.include_router(configuration.router)
     app.include_router(people.router)
     app.include_router(webhooks.router)
     app.include_router(first_control_layer.router)
+    app.include_router(slack_router())
 
     @app.get("/api/v1/trust", tags=["audit"], name="trust_bundle")
     async def trust_bundle(parts: PartsOf) -> Response:
