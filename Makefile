@@ -6,7 +6,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproj
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-compose check format docs bench faults lock clean
+.PHONY: help setup demo up test test-compose test-cluster check format docs bench faults lock clean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,9 @@ test: check ## Run everything CI runs
 
 test-compose: $(READY) ## The containers on a real engine; skipped where there is none
 	@$(BIN)/python tests/compose/run.py
+
+test-cluster: $(READY) ## Three nats-servers, each killed in turn under traffic
+	$(BIN)/python -m pytest -m cluster -s tests/faults/test_cluster.py
 
 check: $(READY) ## Style, types, import rules and drift of generated documents
 	$(BIN)/ruff format --check .

@@ -11,11 +11,13 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import nats.errors
 
-from countersign_contracts.errors import CountersignError
+from countersign_chassis.tls import trusting
+from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.event import CORE_SERVICES
 
 from .bootstrap import Layout, Material, apply_topology, build_service, prepare_database, service_settings
@@ -45,9 +47,15 @@ def hand_out(material: Material, to: Path) -> None:
     write_secret(to / "postgres" / SUPERUSER_PASSWORD, material.postgres_passwords["postgres"] + "\n")
 
 
-def settings_in(folder: Path, service: str, *, nats_url: str, postgres: str) -> dict[str, Any]:
-    """Keyword arguments for the service's ``Settings``, from its folder; ``postgres`` is ``host:port``."""
+def settings_in(
+    folder: Path, service: str, *, nats_url: str, postgres: str, postgres_ca: Path | None = None
+) -> dict[str, Any]:
+    """Keyword arguments for the service's ``Settings``, from its folder; ``postgres`` is ``host:port``.
+
+    With ``postgres_ca`` PostgreSQL is spoken to over TLS, and its certificate and name are checked.
+    """
     dsn = f"postgresql://{role_of(service)}@{postgres}/{DATABASE}?passfile={folder / PGPASS}"
+    dsn += verified(postgres_ca, "&")
     settings = service_settings(service, Layout(folder), nats_url=nats_url, postgres_dsn=dsn)
     if not Path(settings["signing_key_file"]).is_file():
         raise CountersignError(
@@ -64,22 +72,43 @@ def serve(service: str, settings: dict[str, Any]) -> int:
     return run(lambda: build_service(service, settings))
 
 
-async def prepare_servers(layout: Layout, *, nats_url: str, postgres: str, within_s: float) -> None:
-    """Make roles, schemas, streams, consumers and buckets, once the servers answer; raises after ``within_s``."""
+def verified(postgres_ca: Path | None, joint: str) -> str:
+    """The part of a DSN that asks for TLS, after ``joint``; empty without an authority. Raises if it is no such."""
+    if postgres_ca is None:
+        return ""
+    trusting(postgres_ca)  # says what is wrong with the file in one line
+    return f"{joint}sslmode=verify-full&sslrootcert={quote(str(postgres_ca), safe='/')}"
+
+
+async def prepare_servers(
+    layout: Layout,
+    *,
+    nats_url: str,
+    postgres: str,
+    within_s: float,
+    replicas: int | None = None,
+    nats_ca: Path | None = None,
+    postgres_ca: Path | None = None,
+) -> None:
+    """Make roles, schemas, streams, consumers and buckets, once the servers answer; raises after ``within_s``.
+
+    ``replicas`` is of how many nats-servers each stream has a copy; None leaves that as it is.
+    """
     if not layout.postgres_passwords.is_file():
         raise CountersignError(f"{layout.root} holds no keys; `countersign bootstrap keys` makes them")
     passwords: dict[str, str] = json.loads(layout.postgres_passwords.read_text())
+    tls = verified(postgres_ca, "?")
     superuser = f"postgresql://postgres:{passwords['postgres']}@{postgres}"
     await _once_it_answers(
         f"PostgreSQL at {postgres}",
-        lambda: prepare_database(f"{superuser}/postgres", f"{superuser}/{DATABASE}", passwords),
+        lambda: prepare_database(f"{superuser}/postgres{tls}", f"{superuser}/{DATABASE}{tls}", passwords),
         (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError),
         within_s,
     )
     await _once_it_answers(
         f"nats-server at {nats_url}",
-        lambda: apply_topology(nats_url, layout),
-        (OSError, nats.errors.NoServersError, nats.errors.TimeoutError),
+        lambda: apply_topology(nats_url, layout, replicas=replicas, tls=trusting(nats_ca)),
+        (OSError, nats.errors.NoServersError, nats.errors.TimeoutError, nats.errors.NoRespondersError, Unavailable),
         within_s,
     )
 

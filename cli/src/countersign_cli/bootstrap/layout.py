@@ -47,6 +47,15 @@ class Layout:
         """nats-server's configuration."""
         return self.nats / "server.conf"
 
+    def node(self, name: str) -> Path:
+        """The folder of one nats-server of a cluster."""
+        return self.nats / name
+
+    @property
+    def cluster_secret(self) -> Path:
+        """What the nats-servers of a cluster show each other."""
+        return self.root / "keys" / "nats-cluster.secret"
+
     @property
     def agents_account(self) -> Path:
         """The JWT of account AGENTS as bootstrap made it, before revocations."""

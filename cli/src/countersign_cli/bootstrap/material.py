@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from countersign_chassis.natsauth import (
@@ -16,10 +18,12 @@ from countersign_chassis.natsauth import (
     KeyPair,
     Permissions,
     ScopedKey,
+    ServerTls,
     account_jwt,
     account_push_permissions,
     creds_file,
     operator_jwt,
+    read_claims,
     server_config,
     user_jwt,
 )
@@ -31,6 +35,7 @@ from countersign_ledger import SigningKey, TrustBundle, TrustedKey
 
 from ..embedded.datadir import write_secret
 from .layout import Layout
+from .nodes import Node, check_nodes, write_configs
 
 #: Upper bounds, not reservations of real space; the streams of the topology fit below them.
 CORE_DISK_BYTES = 12 * 1024**3
@@ -55,8 +60,14 @@ def prepare_material(
     nats_port: int,
     monitor_port: int | None = None,
     ports_file_dir: Path | None = None,
+    nodes: Sequence[Node] = (),
+    nats_tls: ServerTls | None = None,
 ) -> Material:
-    """Make what is missing, then write the trust bundle and nats-server's configuration anew."""
+    """Make what is missing, then write the trust bundle and nats-server's configuration anew.
+
+    With ``nodes`` nats-server is a cluster, each with a configuration of its own; ``nats_host`` is where each listens.
+    """
+    check_nodes(nodes)
     layout.make()
     at = int(time.time())
     operator = _pair(layout, "operator", "operator")
@@ -69,6 +80,7 @@ def prepare_material(
     agents_signing = _pair(layout, "agents-signing", "account")
     system_signing = _pair(layout, "system-signing", "account")
 
+    copies = max(1, len(nodes))  # of each stream: every copy counts against its account
     accounts = {
         system.public: account_jwt(
             "SYS", system.public, operator_signing, issued_at=at, signing_keys=[system_signing.public]
@@ -79,9 +91,11 @@ def prepare_material(
             operator_signing,
             issued_at=at,
             signing_keys=[core_signing.public],
-            jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES),
+            jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES * copies),
         ),
-        agents.public: _agents_account(layout, agents, operator_signing, agents_service_signing, agents_signing, at),
+        agents.public: _agents_account(
+            layout, agents, operator_signing, agents_service_signing, agents_signing, AGENTS_DISK_BYTES * copies, at
+        ),
     }
     _users(layout, core_signing, core.public, agents_service_signing, agents.public, at)
     _user(
@@ -93,22 +107,25 @@ def prepare_material(
         account_push_permissions(agents.public, subjects.inbox("registry")),
         at,
     )
-    config = server_config(
-        server_name="countersign",
+    text = partial(
+        server_config,
         operator=operator_jwt(
             operator, signing_keys=[operator_signing.public], system_account=system.public, issued_at=at
         ),
         system_account=system.public,
         accounts=accounts,
-        jetstream_dir=layout.nats / "jetstream",
-        resolver_dir=layout.nats / "resolver",
-        host=nats_host,
-        port=nats_port,
         monitor_port=monitor_port,
-        ports_file_dir=ports_file_dir,
         jetstream_disk_bytes=CORE_DISK_BYTES + AGENTS_DISK_BYTES,
     )
-    write_secret(layout.nats_config, config)
+    write_configs(
+        layout,
+        text,
+        nodes=nodes,
+        host=nats_host,
+        port=nats_port,
+        tls=nats_tls,
+        ports_file_dir=ports_file_dir,
+    )
     deployment = _trust(layout)
     _argument_keys(layout)
     if not layout.admin_token.exists():
@@ -124,7 +141,13 @@ def _pair(layout: Layout, name: str, kind: KeyKind) -> KeyPair:
 
 
 def _agents_account(
-    layout: Layout, agents: KeyPair, signer: KeyPair, service_signing: KeyPair, agents_signing: KeyPair, at: int
+    layout: Layout,
+    agents: KeyPair,
+    signer: KeyPair,
+    service_signing: KeyPair,
+    agents_signing: KeyPair,
+    disk_bytes: int,
+    at: int,
 ) -> str:
     """Agents' users come from a scoped key: its template is all they may do, whatever their JWT says."""
     name = "{{name()}}"
@@ -135,7 +158,7 @@ def _agents_account(
             f"{subjects.inbox(name)}.>",
         ),
     )
-    if not layout.agents_account.exists():
+    if not layout.agents_account.exists() or _disk_of(layout.agents_account.read_text()) != disk_bytes:
         jwt = account_jwt(
             "AGENTS",
             agents.public,
@@ -143,11 +166,17 @@ def _agents_account(
             issued_at=at,
             signing_keys=[service_signing.public],
             scoped_keys=[ScopedKey(agents_signing.public, "agent", template, AGENT_LIMITS)],
-            jetstream=JetStreamLimits(disk_bytes=AGENTS_DISK_BYTES),
+            jetstream=JetStreamLimits(disk_bytes=disk_bytes),
             limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
         )
         write_secret(layout.agents_account, jwt + "\n")
     return layout.agents_account.read_text().strip()
+
+
+def _disk_of(jwt: str) -> int:
+    """How much the account may store: one server has become a cluster, or the other way round, where that differs."""
+    found: int = read_claims(jwt.strip())["nats"]["limits"]["disk_storage"]
+    return found
 
 
 def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: KeyPair, agents: str, at: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,8 +42,9 @@ class Bus:
         log: Any,
         name: str | None = None,
         instance: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.connection = NatsConnection(url, creds_file, name or key.service, log, instance)
+        self.connection = NatsConnection(url, creds_file, name or key.service, log, instance, tls)
         self._key = key
         self._trust = trust
         self._log = log

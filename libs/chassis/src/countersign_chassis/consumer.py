@@ -21,7 +21,7 @@ from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Histogram
 
 from countersign_contracts.envelope import Envelope, open_event
-from countersign_contracts.errors import CountersignError, Malformed, Refused
+from countersign_contracts.errors import CountersignError, Malformed, Refused, Unavailable
 from countersign_contracts.event import Event
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
@@ -140,7 +140,8 @@ class EventConsumer:
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Compare the server's consumer with the topology, then pull. Raises :class:`Refused` where they differ.
+        """Compare the server's consumer with the topology, then pull. Raises :class:`Refused` where they differ,
+        :class:`Unavailable` where JetStream does not answer.
 
         Does nothing a second time: a service may start one of its own before all are started.
         """
@@ -173,8 +174,14 @@ class EventConsumer:
             self.tell_server(self._arrived.popleft().reply, b"-NAK")
 
     async def _bind(self) -> None:
-        reply = await self.client.request(f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}", b"", timeout=3)
+        asked = f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}"
+        try:
+            reply = await self.client.request(asked, b"", timeout=3)
+        except (TimeoutError, nats.errors.Error, OSError):
+            raise Unavailable(f"JetStream does not answer for consumer {self.spec.name}") from None
         info = orjson.loads(reply.data)
+        if "error" in info and info["error"].get("code") in (500, 503):  # a cluster that elects its leader
+            raise Unavailable(f"JetStream has no consumer {self.spec.name} yet: {info['error'].get('description')}")
         if "error" in info:
             raise Refused(
                 f"consumer {self.spec.name} of stream {self.spec.stream} is missing"

@@ -39,6 +39,7 @@ from .projections import Mirror, Projector
 from .redriving import Redriving
 from .settings import ServiceSettings
 from .sodium import signer, verifier
+from .tls import trusting
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
@@ -60,7 +61,17 @@ class Service:
         self.trust = TrustBundle.from_json(_read(settings.trust_file, "trust bundle"), verifier)
         self.metrics = Metrics()
         self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance)
-        self.bus = Bus(settings.nats_url, settings.nats_core_creds_file, self.key, self.trust, self.log, name, instance)
+        self._tls = trusting(settings.nats_ca_file)
+        self.bus = Bus(
+            settings.nats_url,
+            settings.nats_core_creds_file,
+            self.key,
+            self.trust,
+            self.log,
+            name,
+            instance,
+            self._tls,
+        )
         self._consumer_metrics = ConsumerMetrics.of(self.metrics)
         self._background_failures = self.metrics.counter(
             "countersign_background_failures", "Background loops that raised and were restarted", ["loop"]
@@ -90,7 +101,9 @@ class Service:
 
     def connection(self, name: str, creds_file: Path | None) -> NatsConnection:
         """A further NATS connection, as another user (for a service that stands in both accounts)."""
-        connection = NatsConnection(self.settings.nats_url, creds_file, name, self.log, self.settings.instance)
+        connection = NatsConnection(
+            self.settings.nats_url, creds_file, name, self.log, self.settings.instance, self._tls
+        )
         self._connections.append(connection)
         return connection
 
@@ -252,7 +265,7 @@ class Service:
         for connection in self._connections:
             await connection.barrier()
         for each in self._consumers:
-            await each.start()
+            await self._wait_for("JetStream", each.start)
         self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in self._backgrounds]
         self._state = "running"
         self.log.info("running", health_port=self.http.port)
@@ -288,6 +301,7 @@ class Service:
 
     async def _wait_for(self, what: str, action: Async) -> None:
         pause = 0.05
+        self._state = f"waiting for {what}"
         while True:
             try:
                 return await action()

@@ -47,7 +47,7 @@ class NatsTransport:
         """Connect and listen for results. Raises :class:`Unavailable` if the server is away or refuses."""
         try:
             await self._client.connect(
-                self._url,
+                [each.strip() for each in self._url.split(",")],
                 name=f"countersign-agent-{self.agent_id}",
                 user_credentials=str(self._creds_file),
                 inbox_prefix=subjects.inbox(self.agent_id),

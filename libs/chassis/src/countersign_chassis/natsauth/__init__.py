@@ -10,6 +10,7 @@ It knows NATS and nothing of what is sent over it: accounts, roles and subjects 
 """
 
 from .claims import EVERY_USER, account_jwt, creds_file, operator_jwt, read_claims, user_jwt, with_revocations
+from .cluster import Cluster, ServerTls
 from .keys import InvalidKeyError, KeyKind, KeyPair, NatsAuthError, public_key_kind, require_public_key
 from .permissions import (
     UNLIMITED,
@@ -29,6 +30,7 @@ __all__ = [
     "AccountLimits",
     "AccountPushRefusedError",
     "AccountPushUnansweredError",
+    "Cluster",
     "ConnectionLimits",
     "InvalidClaimError",
     "InvalidKeyError",
@@ -38,6 +40,7 @@ __all__ = [
     "NatsAuthError",
     "Permissions",
     "ScopedKey",
+    "ServerTls",
     "account_jwt",
     "account_push_permissions",
     "creds_file",
