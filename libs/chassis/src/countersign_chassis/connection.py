@@ -7,7 +7,9 @@ callback, so errors are kept and told to whoever waits.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -106,6 +108,11 @@ class NatsConnection:
         """Whether the server is reachable now."""
         return bool(self.client.is_connected)
 
+    def certificate_left_s(self) -> float:
+        """Seconds until the certificate expires that the server showed when it was connected to; NaN without one."""
+        expires = self.client.peer_expires()
+        return math.nan if expires is None else expires - time.time()
+
     def on_reconnect(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run ``action`` each time the connection came back."""
         self._on_reconnect.append(action)
@@ -150,7 +157,7 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Flush what was published and disconnect."""
-        if self.client.is_closed:
+        if self.client.is_closed or not self._reply_prefix:  # never opened: there is nothing to flush
             return
         try:
             async with asyncio.timeout(1):

@@ -21,11 +21,12 @@ from nats.aio.subscription import Subscription
 from prometheus_client import Counter, Histogram
 
 from countersign_contracts.envelope import Envelope, open_event
-from countersign_contracts.errors import CountersignError, Malformed, Refused, Unavailable
+from countersign_contracts.errors import CountersignError, Malformed
 from countersign_contracts.event import Event
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
 
+from .binding import bind
 from .bus import Bus
 from .client import NatsClient
 from .connection import NatsConnection
@@ -41,7 +42,6 @@ _GONE_S = 0.5
 
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
-_APPLIED_BY = "bootstrap applies the topology at every start of `countersign up`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ class EventConsumer:
         """
         if self._subscription is not None:
             return
-        await self._bind()
+        await bind(self.client, self.spec)
         self._inbox = self.client.new_inbox()
         self._subscription = await self.client.listen(self._inbox, self._receive)
         self._pull()
@@ -172,25 +172,6 @@ class EventConsumer:
                 task.cancel()
         while self._arrived:
             self.tell_server(self._arrived.popleft().reply, b"-NAK")
-
-    async def _bind(self) -> None:
-        asked = f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}"
-        try:
-            reply = await self.client.request(asked, b"", timeout=3)
-        except (TimeoutError, nats.errors.Error, OSError):
-            raise Unavailable(f"JetStream does not answer for consumer {self.spec.name}") from None
-        info = orjson.loads(reply.data)
-        if "error" in info and info["error"].get("code") in (500, 503):  # a cluster that elects its leader
-            raise Unavailable(f"JetStream has no consumer {self.spec.name} yet: {info['error'].get('description')}")
-        if "error" in info:
-            raise Refused(
-                f"consumer {self.spec.name} of stream {self.spec.stream} is missing"
-                f" ({info['error'].get('description')}); {_APPLIED_BY}"
-            )
-        config = info["config"]
-        filters = set(config.get("filter_subjects") or [config.get("filter_subject", "")])
-        if filters != set(self.spec.filters) or config.get("ack_policy") != "explicit":
-            raise Refused(f"consumer {self.spec.name} differs from the topology; {_APPLIED_BY}")
 
     # --- pulling ----------------------------------------------------------------------------------
 

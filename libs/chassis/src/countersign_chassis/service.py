@@ -39,7 +39,7 @@ from .projections import Mirror, Projector
 from .redriving import Redriving
 from .settings import ServiceSettings
 from .sodium import signer, verifier
-from .tls import trusting
+from .tls import Renewal, ServerCertificate, trusting
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
@@ -76,7 +76,15 @@ class Service:
         self._background_failures = self.metrics.counter(
             "countersign_background_failures", "Background loops that raised and were restarted", ["loop"]
         )
+        self._certificate_left = self.metrics.gauge(
+            "countersign_certificate_left_seconds",
+            "Until a certificate expires: `http` the one shown to callers, `nats` the one nats-server showed last",
+            ["certificate"],
+        )
+        self._on_reload: list[Callable[[], None]] = []
         self._connections: list[NatsConnection] = [self.bus.connection]
+        if self._tls is not None:
+            self._certificate_left.labels("nats").set_function(self.bus.connection.certificate_left_s)
         self._migrations: list[str] = []
         self._mirrors: list[Mirror[Any]] = []
         self._answers: list[tuple[type[Command], Callable[[Any], Awaitable[Frozen]]]] = []
@@ -213,9 +221,26 @@ class Service:
         """The health and metrics pages, for a service that puts them into an application of its own."""
         return health_routes(self.about, self.unready, self.metrics)
 
-    def serve(self, app: Any, host: str, port: int) -> None:
-        """Serve an application of the service's own instead of the bare health pages."""
-        self.http = HttpServer(app, host, port)
+    def serve(
+        self, app: Any, host: str, port: int, certificate: ServerCertificate | None = None, *, check_s: float = 10
+    ) -> None:
+        """Serve an application of the service's own instead of the bare health pages.
+
+        With a ``certificate`` it is served over TLS. Its files are looked at every ``check_s`` seconds, and at once
+        after :meth:`reload`; what they hold then is shown to new connections.
+        """
+        self.http = HttpServer(app, host, port, certificate)
+        if certificate is not None:
+            renewal = Renewal(certificate, self.log, check_s)
+            self._on_reload.append(renewal.look)
+            self._certificate_left.labels("http").set_function(certificate.seconds_left)
+            self.ready_check("certificate", certificate.trouble)
+            self.background(renewal.run, "certificate")
+
+    def reload(self) -> None:
+        """Look at once at files that may have been renewed."""
+        for action in self._on_reload:
+            action()
 
     # --- health -----------------------------------------------------------------------------------
 

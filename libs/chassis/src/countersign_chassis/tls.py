@@ -7,16 +7,17 @@ old one.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
 from countersign_contracts.errors import CountersignError
-
-_DAY = timedelta(days=1)
 
 
 class CertificateError(CountersignError):
@@ -75,13 +76,13 @@ class ServerCertificate:
         self.load()
         return True
 
-    def days_left(self) -> float:
+    def seconds_left(self) -> float:
         """Until what was loaded expires; negative once it has."""
-        return (self._expires - datetime.now(UTC)) / _DAY
+        return (self._expires - datetime.now(UTC)).total_seconds()
 
     def trouble(self) -> str | None:
         """Why nobody can connect: it has expired."""
-        return _expired(self._certificate, self._expires) if self.days_left() <= 0 else None
+        return _expired(self._certificate, self._expires) if self.seconds_left() <= 0 else None
 
     def _into(self, context: ssl.SSLContext) -> None:
         try:
@@ -103,6 +104,41 @@ class ServerCertificate:
                 raise CertificateError(f"cannot read the {what} {path}: {error.strerror}") from None
             stamps.append(_Stamp(found.st_ino, found.st_size, found.st_mtime_ns))
         return tuple(stamps)
+
+
+class Renewal:
+    """Takes a renewed certificate into use. What cannot be used is logged once, and the old one stays."""
+
+    def __init__(self, certificate: ServerCertificate, log: Any, every_s: float) -> None:
+        self._certificate = certificate
+        self._log = log
+        self._every_s = every_s
+        self._wanted = asyncio.Event()
+        self._said = ""
+
+    def look(self) -> None:
+        """Do so now."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Look every so many seconds, for ever."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            self._renew()
+
+    def _renew(self) -> None:
+        try:
+            if self._certificate.load_if_changed():
+                left = self._certificate.seconds_left() / 86_400
+                self._log.info("certificate renewed", days_left=round(left, 1))
+            self._said = ""
+        except CertificateError as error:
+            if error.detail != self._said:
+                self._said = error.detail
+                self._log.error("the renewed certificate cannot be used; the old one stays", reason=error.detail)
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:
