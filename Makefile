@@ -35,6 +35,7 @@ check: $(READY) ## Style, types, import rules and drift of generated documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate.py --check
+	$(BIN)/python tools/generate_kubernetes.py --check
 
 format: $(READY) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff format .
@@ -42,6 +43,7 @@ format: $(READY) ## Format the code and mend what can be mended by itself
 
 docs: $(READY) ## Write the generated documents anew
 	$(BIN)/python tools/generate.py
+	$(BIN)/python tools/generate_kubernetes.py
 
 bench: $(READY) ## Measure speed and memory beside the plain-NATS floor
 	$(BIN)/python benchmarks/run.py

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -48,15 +48,23 @@ def hand_out(material: Material, to: Path) -> None:
 
 
 def settings_in(
-    folder: Path, service: str, *, nats_url: str, postgres: str, postgres_ca: Path | None = None
+    folder: Path,
+    service: str,
+    *,
+    nats_url: str,
+    postgres: str,
+    postgres_ca: Path | None = None,
+    elsewhere: Mapping[str, Path | None] | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments for the service's ``Settings``, from its folder; ``postgres`` is ``host:port``.
 
-    With ``postgres_ca`` PostgreSQL is spoken to over TLS, and its certificate and name are checked.
+    With ``postgres_ca`` PostgreSQL is spoken to over TLS, and its certificate and name are checked. ``elsewhere`` are
+    settings of the service, if it has them, that are not in the folder.
     """
-    dsn = f"postgresql://{role_of(service)}@{postgres}/{DATABASE}?passfile={folder / PGPASS}"
-    dsn += verified(postgres_ca, "&")
+    who = f"{role_of(service)}:{quote(_password(folder / PGPASS), safe='')}"
+    dsn = f"postgresql://{who}@{postgres}/{DATABASE}{verified(postgres_ca, '?')}"
     settings = service_settings(service, Layout(folder), nats_url=nats_url, postgres_dsn=dsn)
+    settings |= {name: path for name, path in (elsewhere or {}).items() if path is not None and name in settings}
     if not Path(settings["signing_key_file"]).is_file():
         raise CountersignError(
             f"{folder} holds no key of the {service} service; `countersign bootstrap keys` writes one folder for each"
@@ -70,6 +78,17 @@ def serve(service: str, settings: dict[str, Any]) -> int:
     from countersign_chassis.run import run
 
     return run(lambda: build_service(service, settings))
+
+
+def _password(pgpass: Path) -> str:
+    """The role's password; empty where there is none to read, which PostgreSQL will refuse.
+
+    Read here and not by the driver, which passes over a file that a group may read: in Kubernetes it must.
+    """
+    try:
+        return pgpass.read_text().strip().rsplit(":", 1)[1]
+    except (OSError, IndexError):
+        return ""
 
 
 def verified(postgres_ca: Path | None, joint: str) -> str:

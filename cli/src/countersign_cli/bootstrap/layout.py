@@ -47,6 +47,11 @@ class Layout:
         """nats-server's configuration."""
         return self.nats / "server.conf"
 
+    @property
+    def nats_accounts(self) -> Path:
+        """What any nats-server must be told of operator, accounts and limits, for a configuration that includes it."""
+        return self.nats / "accounts.conf"
+
     def node(self, name: str) -> Path:
         """The folder of one nats-server of a cluster."""
         return self.nats / name

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from countersign_chassis.natsauth import (
     AccountLimits,
@@ -25,6 +26,7 @@ from countersign_chassis.natsauth import (
     operator_jwt,
     read_claims,
     server_config,
+    shared_config,
     user_jwt,
 )
 from countersign_chassis.sealing import OpenKey, key_text, new_key, read_key
@@ -107,13 +109,17 @@ def prepare_material(
         account_push_permissions(agents.public, subjects.inbox("registry")),
         at,
     )
-    text = partial(
-        server_config,
-        operator=operator_jwt(
+    shared: dict[str, Any] = {
+        "operator": operator_jwt(
             operator, signing_keys=[operator_signing.public], system_account=system.public, issued_at=at
         ),
-        system_account=system.public,
-        accounts=accounts,
+        "system_account": system.public,
+        "accounts": accounts,
+    }
+    write_secret(layout.nats_accounts, shared_config(**shared))
+    text = partial(
+        server_config,
+        **shared,
         monitor_port=monitor_port,
         jetstream_disk_bytes=CORE_DISK_BYTES + AGENTS_DISK_BYTES,
     )

@@ -110,11 +110,26 @@ def serve_(
     nats_url: NatsUrl,
     postgres: Postgres,
     postgres_ca: PostgresCa = None,
+    connector_secrets: Annotated[
+        Path | None,
+        typer.Option(envvar="COUNTERSIGN_SECRETS_FILE", help="executor: connectors' secrets, if not in the folder."),
+    ] = None,
+    checkpoint_file: Annotated[
+        Path | None,
+        typer.Option(envvar="COUNTERSIGN_CHECKPOINT_FILE", help="audit: its checkpoints, if not in the folder."),
+    ] = None,
 ) -> None:
     """Run one service; its other settings are read from the environment."""
     from ..deploy import serve, settings_in
 
     if service not in CORE_SERVICES:
         raise typer.BadParameter(f"there is no service {service}; there are: {', '.join(CORE_SERVICES)}")
-    settings = settings_in(folder, service, nats_url=nats_url, postgres=postgres, postgres_ca=postgres_ca)
+    settings = settings_in(
+        folder,
+        service,
+        nats_url=nats_url,
+        postgres=postgres,
+        postgres_ca=postgres_ca,
+        elsewhere={"secrets_file": connector_secrets, "checkpoint_file": checkpoint_file},
+    )
     raise typer.Exit(serve(service, settings))

@@ -43,6 +43,9 @@ from .tls import Renewal, ServerCertificate, trusting
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
+#: How often PostgreSQL is looked at for `/health/ready`.
+DATABASE_CHECK_S = 1.0
+
 Async = Callable[[], Awaitable[None]]
 
 
@@ -97,6 +100,7 @@ class Service:
         self._told: dict[str, Callable[[], str]] = {}
         self._started_at = time.monotonic()
         self._state = "not started"
+        self._database_trouble: str | None = None
         self.http = HttpServer(
             health_app(self.about, self.unready, self.metrics), settings.health_host, settings.health_port
         )
@@ -262,6 +266,7 @@ class Service:
                 for c in self._connections
                 if not c.connected
             ]
+        reasons += [] if self._database_trouble is None else [self._database_trouble]
         reasons += [each.trouble for each in self._consumers if each.trouble is not None]
         reasons += [f"{name}: {reason}" for name, check in self._ready_checks.items() if (reason := check())]
         return reasons
@@ -292,6 +297,7 @@ class Service:
         for each in self._consumers:
             await self._wait_for("JetStream", each.start)
         self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in self._backgrounds]
+        self._tasks.append(asyncio.create_task(self._supervise("database", self._watch_database)))
         self._state = "running"
         self.log.info("running", health_port=self.http.port)
 
@@ -310,6 +316,16 @@ class Service:
         await self.db.close()
         await self.http.stop()
         self._state = "stopped"
+
+    async def _watch_database(self) -> None:
+        while True:
+            await asyncio.sleep(DATABASE_CHECK_S)
+            trouble = await self.db.trouble()
+            if trouble is not None and self._database_trouble is None:
+                self.log.error("PostgreSQL is away; waiting", reason=trouble)
+            elif trouble is None and self._database_trouble is not None:
+                self.log.info("PostgreSQL is back")
+            self._database_trouble = trouble
 
     async def _open_database(self) -> None:
         try:

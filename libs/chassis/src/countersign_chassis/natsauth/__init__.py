@@ -22,7 +22,7 @@ from .permissions import (
     ScopedKey,
 )
 from .push import AccountPushRefusedError, AccountPushUnansweredError, account_push_permissions, push_account
-from .server import server_config
+from .server import server_config, shared_config
 
 __all__ = [
     "EVERY_USER",
@@ -50,6 +50,7 @@ __all__ = [
     "read_claims",
     "require_public_key",
     "server_config",
+    "shared_config",
     "user_jwt",
     "with_revocations",
 ]

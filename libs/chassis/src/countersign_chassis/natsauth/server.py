@@ -49,9 +49,6 @@ def server_config(
     one node of several, of which each has a `server_name` of its own. Raises InvalidClaimError and
     InvalidKeyError.
     """
-    require_public_key(system_account, "account")
-    if system_account not in accounts:
-        raise InvalidClaimError("the system account is not among the accounts")
     lines = [
         f"server_name: {quoted(server_name)}",
         f"host: {quoted(host)}",
@@ -65,12 +62,7 @@ def server_config(
     sync = "" if cluster is None else f', interval: "{RESOLVER_SYNC_SECONDS}s"'
     lines += [
         "",
-        f"operator: {quoted(operator)}",
-        f"system_account: {system_account}",
         f"resolver: {{ type: full, dir: {quoted(str(resolver_dir))}{sync} }}",
-        "resolver_preload: {",
-        *(f"  {require_public_key(key, 'account')}: {quoted(jwt)}" for key, jwt in sorted(accounts.items())),
-        "}",
         "",
         "jetstream: {",
         f"  store_dir: {quoted(str(jetstream_dir))}",
@@ -79,7 +71,34 @@ def server_config(
         lines.append(f"  max_file_store: {jetstream_disk_bytes}")
     if jetstream_memory_bytes is not None:
         lines.append(f"  max_memory_store: {jetstream_memory_bytes}")
-    lines += [
+    lines += ["}", *_shared(operator, system_account, accounts)]
+    if tls is not None:
+        lines += tls_lines(tls)
+    if cluster is not None:
+        if cluster.advertise is not None:
+            lines.append(f"client_advertise: {quoted(f'{cluster.advertise}:{port}')}")
+        lines += cluster_lines(cluster, tls)
+    return "\n".join(lines) + "\n"
+
+
+def shared_config(*, operator: str, system_account: str, accounts: Mapping[str, str]) -> str:
+    """What any server of the deployment is told, to be included in a configuration that others write.
+
+    That one still has to name `resolver`, of type full, and `jetstream`. Raises as `server_config`.
+    """
+    return "\n".join(_shared(operator, system_account, accounts)[1:]) + "\n"
+
+
+def _shared(operator: str, system_account: str, accounts: Mapping[str, str]) -> list[str]:
+    require_public_key(system_account, "account")
+    if system_account not in accounts:
+        raise InvalidClaimError("the system account is not among the accounts")
+    return [
+        "",
+        f"operator: {quoted(operator)}",
+        f"system_account: {system_account}",
+        "resolver_preload: {",
+        *(f"  {require_public_key(key, 'account')}: {quoted(jwt)}" for key, jwt in sorted(accounts.items())),
         "}",
         "",
         f"max_payload: {MAX_PAYLOAD_BYTES}",
@@ -90,10 +109,3 @@ def server_config(
         "# Until then it misses messages, instead of slowing down those who publish to it.",
         "no_fast_producer_stall: true",
     ]
-    if tls is not None:
-        lines += tls_lines(tls)
-    if cluster is not None:
-        if cluster.advertise is not None:
-            lines.append(f"client_advertise: {quoted(f'{cluster.advertise}:{port}')}")
-        lines += cluster_lines(cluster, tls)
-    return "\n".join(lines) + "\n"
