@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 
 from countersign_chassis import Service
+from countersign_cli.bootstrap import Layout, build_service, prepare_material
 from countersign_cli.deploy import hand_out
 from countersign_cli.embedded.postgres import EmbeddedPostgres
 from countersign_harness.ports import free_run
@@ -85,7 +86,7 @@ async def test_postgresql_away_at_the_start_and_later(stack: Stack, postgres: Em
 async def test_nats_away_at_the_start_and_later(stack: Stack) -> None:
     settings = stack.settings("registry")
     await asyncio.to_thread(stack.nats.stop)
-    service = stack.build("registry", nats_url=settings["nats_url"]) if stack.nats.url() else build(stack, settings)
+    service = build_service("registry", settings | {"log_level": "warning"})
     starting = asyncio.create_task(service.start())
     try:
         await until(
@@ -106,18 +107,9 @@ async def test_nats_away_at_the_start_and_later(stack: Stack) -> None:
         await service.stop()
 
 
-def build(stack: Stack, settings: dict[str, Any]) -> Service:
-    """The service with settings that were made while nats-server still listened."""
-    from countersign_cli.bootstrap import build_service
-
-    return build_service("registry", settings | {"log_level": "warning"})
-
-
 @pytest.fixture
 def served(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts `countersign serve policy`, with servers that are not there."""
-    from countersign_cli.bootstrap import Layout, prepare_material
-
     hand_out(prepare_material(Layout(tmp_path / "keys"), nats_host="127.0.0.1", nats_port=4222), tmp_path / "services")
 
     def start(health_port: int) -> subprocess.Popen[str]:

@@ -36,7 +36,7 @@ from .metrics import SIZE_BUCKETS, Metrics
 from .outages import OUTAGES
 
 _EXPIRES_S = 30.0
-_HEARTBEAT_S = 5.0
+_HEARTBEAT_S = 2.0  # a node of a cluster that dies takes the standing pull along without a word
 #: How often is asked whether a consumer that is gone was made anew.
 _GONE_S = 0.5
 
