@@ -31,7 +31,8 @@ def test_each_folder_makes_its_service_s_settings(handed: Path) -> None:
         missing = [path for path in settings.values() if isinstance(path, Path) and not path.exists()]
         # audit writes its checkpoints itself
         assert [path.name for path in missing] == (["checkpoints.jsonl"] if service == "audit" else [])
-        assert f"passfile={handed / service / 'pgpass'}" in settings["postgres_dsn"]
+        password = (handed / service / "pgpass").read_text().strip().rsplit(":", 1)[1]
+        assert settings["postgres_dsn"] == f"postgresql://countersign_{service}:{password}@postgres:5432/countersign"
 
 
 def test_nobody_is_handed_what_is_another_s(handed: Path, tmp_path: Path) -> None:
