@@ -55,12 +55,11 @@ class Outcomes:
 
     async def finals(self, batch: list[Delivery]) -> None:
         """Outcomes: callers are answered first, since the event is the fact; the row follows in one statement."""
-        changed = [d for d in batch if isinstance(d.event, ActionDenied) and d.event.amendment is not None]
-        ended = [d for d in batch if d not in changed] if changed else batch
-        if ended:
+        changed = [delivery.event for delivery in batch if _changed(delivery.event)]
+        if ended := [delivery for delivery in batch if not _changed(delivery.event)] if changed else batch:
             await self._finals(ended)
-        for delivery in changed:
-            await self._superseded(delivery.event)
+        for event in changed:
+            await self._superseded(event)
 
     async def _superseded(self, event: ActionDenied) -> None:
         """Callers are told once the action that takes its place is accepted: they may ask for it at once."""
@@ -119,6 +118,11 @@ class Outcomes:
         latest = {change.ref.request_id: change for change in changes}
         self._open.moved([latest[request_id] for request_id in changed])
         return changed
+
+
+def _changed(event: Event) -> bool:
+    """Whether an approver changed it, so that another action takes its place."""
+    return isinstance(event, ActionDenied) and event.amendment is not None
 
 
 def _said_on_the_way(change: Change) -> bool:
