@@ -36,8 +36,8 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_url: str | None = Field(
         default=None,
-        pattern=r"^https?://",
-        description="where spans go (OTLP/HTTP, JSON), e.g. http://otel-collector:4318/v1/traces; default: no traces",
+        pattern=r"^(https?://.+)?$",
+        description="where spans go (OTLP/HTTP, JSON), e.g. http://otel-collector:4318/v1/traces; none or empty: off",
     )
     trace_ratio: float = Field(
         default=0.01, ge=0, le=1, description="share of actions that are traced though their caller did not ask for it"
