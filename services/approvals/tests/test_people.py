@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 
 from countersign_contracts.approval_commands import ListStandings
@@ -60,6 +62,24 @@ async def test_who_is_entitled_again_votes_again(scene: Scene) -> None:
     assert view.votes[0].nth == 2 and view.stages[0].state == "done"
     events = await scene.told("advanced", 2, about=event.approval_id)
     assert len({e.event_id() for e in events}) == len(events) == 6
+
+
+async def test_a_vote_is_judged_by_the_newest_record_that_is_known_or_not_at_all(scene: Scene) -> None:
+    """A vote that was begun before somebody changed, and would be written after their votes were looked at."""
+    event = await scene.hold()
+    record = await scene.person("alice")
+    connection = await asyncpg.connect(scene.stack.superuser_dsn())
+    judged = "SELECT revision FROM approvals.person_judged WHERE name = 'alice'"
+    async with asyncio.timeout(20):
+        while await connection.fetchval(judged) != record.revision:
+            await asyncio.sleep(0.02)
+    await connection.execute("UPDATE approvals.person_judged SET revision = 99 WHERE name = 'alice'")
+    refused = await scene.refused(vote(event), "unavailable")
+    assert "vote again" in refused.detail and (await scene.known(event)).votes == ()
+    await connection.execute("UPDATE approvals.person_judged SET revision = 1 WHERE name = 'alice'")
+    assert (await scene.gateway.ask(vote(event))).state == "approved"
+    assert await connection.fetchval(judged) == record.revision
+    await connection.close()
 
 
 async def test_what_does_not_concern_the_vote_voids_nothing(scene: Scene) -> None:

@@ -106,6 +106,8 @@ class Desk:
         except CountersignError:
             return  # who they are now cannot be seen: they are asked like others
         async with self._store.transaction() as connection:
+            if person is not None and not await self._store.is_newest(connection, person):
+                return
             approval = await self._store.lock(connection, approval_id)
             at = now()
             if approval is None or approval.state != "pending" or approval.votes or approval.voided:

@@ -52,6 +52,7 @@ class PeopleChanges:
             person = self._roster.known(event.person)
         else:  # an earlier registry did not say which record this is
             person = _as_told(event)
+        await self._store.person_changed(event.person, event.revision)
         for approval_id in await self._store.voted_by(event.person):
             await self._look_again(approval_id, event.person, person)
         await self._standings.person_changed(event.person, person, event.by)

@@ -81,6 +81,9 @@ class StandingApprovals:
     async def _use(self, approval_id: str, granted: Granted, people: dict[str, PersonRecord | None]) -> bool:
         standing_id, at = granted.standing.standing_id, now()
         async with self._store.transaction() as connection:
+            for _, person in sorted(people.items()):
+                if person is not None and not await self._store.is_newest(connection, person):
+                    return True
             approval = await self._store.lock(connection, approval_id)
             if approval is None or not _untouched(approval) or at >= approval.deadline:
                 return True

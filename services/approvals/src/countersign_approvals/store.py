@@ -17,6 +17,7 @@ from countersign_chassis import Connection, Database
 from countersign_contracts.actions import ActionHeld
 from countersign_contracts.approval_rules import Approver
 from countersign_contracts.approvals import Amendment, ApprovalState, AskedBy, Vote
+from countersign_contracts.fleet import PersonRecord
 
 from .choosing import Agenda, Appointment
 
@@ -50,6 +51,10 @@ _DUE = f"""
 SELECT {_FIELDS} FROM approval WHERE state = 'pending' AND next_at <= $1
 ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED
 """  # noqa: S608
+_JUDGED = """
+INSERT INTO person_judged (name, revision) VALUES ($1, $2)
+ON CONFLICT (name) DO UPDATE SET revision = greatest(person_judged.revision, excluded.revision) RETURNING revision
+"""
 _VOTED_BY = """
 SELECT a.approval_id FROM vote v JOIN approval a USING (approval_id)
 WHERE v.voter = $1 AND v.voided_at IS NULL AND a.state = 'pending' ORDER BY a.approval_id
@@ -169,6 +174,18 @@ class Store:
         """How the action of that id was changed, if it was."""
         found = await self._with_votes(self._db.pool, await self._db.pool.fetch(_AMENDED_AS, UUID(request_id)))
         return found[0] if found else None
+
+    async def is_newest(self, connection: Connection, person: PersonRecord) -> bool:
+        """Whether no newer record of the person is known; that stays so until the transaction ends.
+
+        Before any approval is locked: so nobody waits for one another in a circle.
+        """
+        known: int = await connection.fetchval(_JUDGED, person.name, person.revision)
+        return known <= person.revision
+
+    async def person_changed(self, name: str, revision: int) -> None:
+        """From now on nothing is judged by an older record; returns once votes that were are committed."""
+        await self._db.pool.execute(_JUDGED, name, revision)
 
     async def voted_by(self, person: str) -> list[str]:
         """The ids of pending approvals on which this person has a vote that counts."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from countersign_chassis import Connection, Failpoints
 from countersign_contracts.approval_commands import ApprovalView, CastVote
 from countersign_contracts.approvals import Vote
-from countersign_contracts.errors import CountersignError, Refused
+from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
 
@@ -75,6 +75,8 @@ class Voting:
             return view(found, self._roster)
         require_open(found.approval_id, found.state, found.deadline, now(), pauses=found.pauses)
         async with self._store.transaction() as connection:
+            if voter.person is not None and not await self._store.is_newest(connection, voter.person):
+                raise Unavailable(f"{voter.name} was changed at this moment: vote again")
             approval = await self._store.lock(connection, found.approval_id)
             if approval is None:
                 raise CountersignError(f"there is no approval {found.approval_id}", code="not_found")
