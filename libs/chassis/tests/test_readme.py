@@ -36,7 +36,8 @@ async def test_the_service_in_the_readme_works(stack: Any) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     made: dict[str, Any] = {"Desk": Desk}
     exec(compile(code, str(README), "exec"), made)
-    service = made["build"](ServiceSettings(**stack.settings("approvals"), log_level="warning"))
+    every = {name: value for name, value in stack.settings("approvals").items() if name in ServiceSettings.model_fields}
+    service = made["build"](ServiceSettings(**every, log_level="warning"))
     assert service.unready() == ["not started", "desk: not yet"]
     await service.start()
     try:
