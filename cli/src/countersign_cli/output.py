@@ -141,11 +141,11 @@ def cell(value: Any) -> str:
     return f"[{style}]{text}[/]" if style else text
 
 
-def ago(text: str | None) -> str:
-    """How long ago an RFC 3339 time was, for people; how long until it is, if it is to come."""
+def ago(text: str | None, at: datetime | None = None) -> str:
+    """How long ago an RFC 3339 time was, for people; how long until it is, if it is to come. ``at``: seen from then."""
     if not text:
         return "never"
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
+    seconds = ((at or datetime.now(UTC)) - datetime.fromisoformat(text)).total_seconds()
     away = abs(seconds)
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if away >= size:

@@ -158,3 +158,9 @@ async def last_resolved(stack: Any, approval_id: str) -> Any:
     client = await stack.client("bootstrap-core")
     query = orjson.dumps({"last_by_subj": f"approvals.resolved.{approval_id}"})
     return orjson.loads((await client.request("$JS.API.STREAM.MSG.GET.APPROVALS", query, timeout=2)).data)["message"]
+
+
+async def test_names_that_the_database_cannot_hold_ask_nobody_and_stop_nothing(scene: Scene) -> None:
+    event = await scene.hold(held(owner_team="a\0b", owner_oncall="c\0d", note="e\0f"))
+    view = await scene.gateway.ask(vote(event, comment="g\0h"))
+    assert view.state == "approved" and view.votes[0].comment == "g\0h"

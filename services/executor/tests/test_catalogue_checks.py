@@ -123,7 +123,7 @@ def test_the_examples_tools_are_sound() -> None:
         ("http/url", "https://api.example.com/items", "http.path", "no `{item}`"),
         ("http/url", "ftp://api.example.com/items/{item}", "http.url", "scheme"),
         ("http/url", "http://127.0.0.1:8000/items/{item}", "http.url", "allow_private"),
-        ("http/url", "http://169.254.169.254/items/{item}", "http.url", "no tool may reach"),
+        ("http/url", "http://169.254.169.254/items/{item}", "http.url", "nobody may reach"),
         ("http/url", "http://[::ffff:10.0.0.1]/items/{item}", "http.url", "allow_private"),
         ("http/method", "GET", "http.body", "no body"),
         ("http/headers", {"Authorization": "${secret:NOPE}"}, "http.headers.Authorization", "no secret `NOPE`"),

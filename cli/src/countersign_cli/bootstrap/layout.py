@@ -33,6 +33,11 @@ class Layout:
         return self.root / "secrets"
 
     @property
+    def webhook_secrets(self) -> Path:
+        """Signing secrets of webhooks, a file each; only the approvals service reads them."""
+        return self.root / "webhook-secrets"
+
+    @property
     def slack(self) -> Path:
         """Slack's tokens and channels, a file each; only the Slack service reads them. Empty: there is no Slack."""
         return self.root / "slack"
@@ -51,6 +56,20 @@ class Layout:
     def nats_config(self) -> Path:
         """nats-server's configuration."""
         return self.nats / "server.conf"
+
+    @property
+    def nats_accounts(self) -> Path:
+        """What any nats-server must be told of operator, accounts and limits, for a configuration that includes it."""
+        return self.nats / "accounts.conf"
+
+    def node(self, name: str) -> Path:
+        """The folder of one nats-server of a cluster."""
+        return self.nats / name
+
+    @property
+    def cluster_secret(self) -> Path:
+        """What the nats-servers of a cluster show each other."""
+        return self.root / "keys" / "nats-cluster.secret"
 
     @property
     def agents_account(self) -> Path:
@@ -91,5 +110,5 @@ class Layout:
 
     def make(self) -> None:
         """Create the folders."""
-        for folder in (self.root, self.root / "keys", self.secrets, self.slack, self.nats):
+        for folder in (self.root, self.root / "keys", self.secrets, self.webhook_secrets, self.slack, self.nats):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

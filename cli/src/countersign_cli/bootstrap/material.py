@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from countersign_chassis.natsauth import (
     AccountLimits,
@@ -16,11 +19,14 @@ from countersign_chassis.natsauth import (
     KeyPair,
     Permissions,
     ScopedKey,
+    ServerTls,
     account_jwt,
     account_push_permissions,
     creds_file,
     operator_jwt,
+    read_claims,
     server_config,
+    shared_config,
     user_jwt,
 )
 from countersign_chassis.sealing import OpenKey, key_text, new_key, read_key
@@ -31,10 +37,13 @@ from countersign_ledger import SigningKey, TrustBundle, TrustedKey
 
 from ..embedded.datadir import write_secret
 from .layout import Layout
+from .nodes import Node, check_nodes, write_configs
 
 #: Upper bounds, not reservations of real space; the streams of the topology fit below them.
 CORE_DISK_BYTES = 12 * 1024**3
 AGENTS_DISK_BYTES = 4 * 1024**3
+#: A connection that registers an agent.
+BOOTSTRAP_LIMITS = ConnectionLimits(subscriptions=4, payload_bytes=4 * 1024)
 #: An agent's connection: few subscriptions, messages no larger than an action may be.
 AGENT_LIMITS = ConnectionLimits(subscriptions=32, payload_bytes=256 * 1024)
 
@@ -55,8 +64,14 @@ def prepare_material(
     nats_port: int,
     monitor_port: int | None = None,
     ports_file_dir: Path | None = None,
+    nodes: Sequence[Node] = (),
+    nats_tls: ServerTls | None = None,
 ) -> Material:
-    """Make what is missing, then write the trust bundle and nats-server's configuration anew."""
+    """Make what is missing, then write the trust bundle and nats-server's configuration anew.
+
+    With ``nodes`` nats-server is a cluster, each with a configuration of its own; ``nats_host`` is where each listens.
+    """
+    check_nodes(nodes)
     layout.make()
     at = int(time.time())
     operator = _pair(layout, "operator", "operator")
@@ -67,8 +82,10 @@ def prepare_material(
     core_signing = _pair(layout, "core-signing", "account")
     agents_service_signing = _pair(layout, "agents-service-signing", "account")
     agents_signing = _pair(layout, "agents-signing", "account")
+    bootstrap_signing = _pair(layout, "agents-bootstrap-signing", "account")
     system_signing = _pair(layout, "system-signing", "account")
 
+    copies = max(1, len(nodes))  # of each stream: every copy counts against its account
     accounts = {
         system.public: account_jwt(
             "SYS", system.public, operator_signing, issued_at=at, signing_keys=[system_signing.public]
@@ -79,9 +96,18 @@ def prepare_material(
             operator_signing,
             issued_at=at,
             signing_keys=[core_signing.public],
-            jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES),
+            jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES * copies),
         ),
-        agents.public: _agents_account(layout, agents, operator_signing, agents_service_signing, agents_signing, at),
+        agents.public: _agents_account(
+            layout,
+            agents,
+            operator_signing,
+            agents_service_signing,
+            agents_signing,
+            bootstrap_signing,
+            AGENTS_DISK_BYTES * copies,
+            at,
+        ),
     }
     _users(layout, core_signing, core.public, agents_service_signing, agents.public, at)
     _user(
@@ -93,22 +119,29 @@ def prepare_material(
         account_push_permissions(agents.public, subjects.inbox("registry")),
         at,
     )
-    config = server_config(
-        server_name="countersign",
-        operator=operator_jwt(
+    shared: dict[str, Any] = {
+        "operator": operator_jwt(
             operator, signing_keys=[operator_signing.public], system_account=system.public, issued_at=at
         ),
-        system_account=system.public,
-        accounts=accounts,
-        jetstream_dir=layout.nats / "jetstream",
-        resolver_dir=layout.nats / "resolver",
-        host=nats_host,
-        port=nats_port,
+        "system_account": system.public,
+        "accounts": accounts,
+    }
+    write_secret(layout.nats_accounts, shared_config(**shared))
+    text = partial(
+        server_config,
+        **shared,
         monitor_port=monitor_port,
-        ports_file_dir=ports_file_dir,
         jetstream_disk_bytes=CORE_DISK_BYTES + AGENTS_DISK_BYTES,
     )
-    write_secret(layout.nats_config, config)
+    write_configs(
+        layout,
+        text,
+        nodes=nodes,
+        host=nats_host,
+        port=nats_port,
+        tls=nats_tls,
+        ports_file_dir=ports_file_dir,
+    )
     deployment = _trust(layout)
     _argument_keys(layout)
     if not layout.codes_key.exists():
@@ -126,30 +159,56 @@ def _pair(layout: Layout, name: str, kind: KeyKind) -> KeyPair:
 
 
 def _agents_account(
-    layout: Layout, agents: KeyPair, signer: KeyPair, service_signing: KeyPair, agents_signing: KeyPair, at: int
+    layout: Layout,
+    agents: KeyPair,
+    signer: KeyPair,
+    service_signing: KeyPair,
+    agents_signing: KeyPair,
+    bootstrap_signing: KeyPair,
+    disk_bytes: int,
+    at: int,
 ) -> str:
-    """Agents' users come from a scoped key: its template is all they may do, whatever their JWT says."""
-    name = "{{name()}}"
-    template = Permissions(
-        publish=tuple(subjects.agent(name, verb) for verb in subjects.AGENT_PUBLISHES),
-        subscribe=(
-            *(f"{subjects.agent(name, verb)}.>" for verb in subjects.AGENT_HEARS),
-            f"{subjects.inbox(name)}.>",
-        ),
+    """Agents' users come from a scoped key: its template is all they may do, whatever their JWT says.
+
+    An account that an older version made is made anew, with the time of the old one: of the two, nats-server goes on
+    with the one that the registry pushed last, which knows who was revoked, until the registry pushes this one.
+    """
+    known = layout.agents_account.read_text().strip() if layout.agents_account.exists() else None
+    jwt = account_jwt(
+        "AGENTS",
+        agents.public,
+        signer,
+        issued_at=at if known is None else int(read_claims(known)["iat"]),
+        signing_keys=[service_signing.public],
+        scoped_keys=[
+            ScopedKey(agents_signing.public, "agent", _permissions(agent_access()), AGENT_LIMITS),
+            ScopedKey(bootstrap_signing.public, "bootstrap", _permissions(bootstrap_access()), BOOTSTRAP_LIMITS),
+        ],
+        jetstream=JetStreamLimits(disk_bytes=disk_bytes),
+        limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
     )
-    if not layout.agents_account.exists():
-        jwt = account_jwt(
-            "AGENTS",
-            agents.public,
-            signer,
-            issued_at=at,
-            signing_keys=[service_signing.public],
-            scoped_keys=[ScopedKey(agents_signing.public, "agent", template, AGENT_LIMITS)],
-            jetstream=JetStreamLimits(disk_bytes=AGENTS_DISK_BYTES),
-            limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
-        )
+    if jwt != known:
         write_secret(layout.agents_account, jwt + "\n")
-    return layout.agents_account.read_text().strip()
+    return jwt
+
+
+def agent_access(name: str = "{{name()}}") -> topology.Access:
+    """What the agent of that id may do."""
+    return topology.Access(
+        tuple(subjects.agent(name, verb) for verb in subjects.AGENT_PUBLISHES),
+        (*(f"{subjects.agent(name, verb)}.>" for verb in subjects.AGENT_HEARS), f"{subjects.inbox(name)}.>"),
+    )
+
+
+def bootstrap_access(name: str = "{{name()}}") -> topology.Access:
+    """What whoever holds the bootstrap credential of that discovery token may do."""
+    return topology.Access((subjects.REGISTER,), (f"{subjects.bootstrap_inbox(name)}.>",))
+
+
+def _disk_of(jwt: str) -> int:
+    """How much the account may store: one server has become a cluster, or the other way round, where that differs."""
+    found: int = read_claims(jwt.strip())["nats"]["limits"]["disk_storage"]
+    return found
 
 
 def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: KeyPair, agents: str, at: int) -> None:

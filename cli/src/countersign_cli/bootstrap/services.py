@@ -37,6 +37,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "seal_key_file": layout.box_public,
             "mark_key_file": layout.marks_key,
         },
+        "approvals": {"webhook_secrets_folder": layout.webhook_secrets},
         "executor": {"secrets_file": layout.secrets, "open_key_file": layout.box_key},
         "audit": {"checkpoint_file": layout.checkpoints},
         "registry": {
@@ -45,6 +46,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "agents_account_file": layout.agents_account,
             "operator_signing_seed_file": layout.seed("operator-signing"),
             "agents_signing_seed_file": layout.seed("agents-signing"),
+            "bootstrap_signing_seed_file": layout.seed("agents-bootstrap-signing"),
             "admin_token_file": layout.admin_token,
             "codes_key_file": layout.codes_key,
         },

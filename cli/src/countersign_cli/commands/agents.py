@@ -10,13 +10,21 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import HEARTBEAT_S
 
 from ..client import Client, segment
 from ..embedded.datadir import write_secret
 from ..output import ago, command, console, laid_out, print_json, table
+from .agent_config import app as config
+from .enrolment import packages, tokens
 
-app = typer.Typer(no_args_is_help=True, help="Agents: register, list, pause, resume, revoke, credentials.")
+app = typer.Typer(
+    no_args_is_help=True, help="Agents: packages, tokens, register, list, pause, resume, revoke, credentials."
+)
+app.add_typer(tokens, name="token")
+app.add_typer(config, name="config")
+app.command("packages")(packages)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Seconds between two looks of `watch`.
@@ -54,6 +62,7 @@ def register(
 Status = Annotated[str | None, typer.Option(help="active, paused or revoked.")]
 Phase = Annotated[str | None, typer.Option(help="registered, running, stopped or failed.")]
 Team = Annotated[str | None, typer.Option(help="Only this team's.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only those of this type.")]
 _COLUMNS = ("AGENT", "NAME", "TEAM", "PROFILE", "ENVIRONMENTS", "STATUS", "SEEN", "LAST SEEN")
 
 
@@ -63,11 +72,12 @@ def list_(
     status: Status = None,
     phase: Phase = None,
     team: Team = None,
+    type_: Type = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 100,
     json: Json = False,
 ) -> None:
     """List agents: what is ordered of them (status), and what they are seen to do."""
-    query = {"status": status, "phase": phase, "team": team, "limit": limit}
+    query = {"status": status, "phase": phase, "team": team, "agent_type": type_, "limit": limit}
     page = Client.find().get("/api/v1/agents", query)
     if json:
         return print_json(page)
@@ -76,10 +86,10 @@ def list_(
 
 @app.command()
 @command
-def watch(status: Status = None, phase: Phase = None, team: Team = None) -> None:
+def watch(status: Status = None, phase: Phase = None, team: Team = None, type_: Type = None) -> None:
     """The list, live, until Ctrl-C."""
     client = Client.find()
-    query = {"status": status, "phase": phase, "team": team, "limit": 500}
+    query = {"status": status, "phase": phase, "team": team, "agent_type": type_, "limit": 500}
 
     def now() -> Table | str:
         return laid_out(_COLUMNS, _rows(client.get("/api/v1/agents", query)), "no agents")
@@ -122,6 +132,7 @@ def show(agent_id: str, json: Json = False) -> None:
         ("profile", agent["profile"]),
         ("environments", ", ".join(agent["environments"])),
         ("status", agent["status"]),
+        *([("type", f"{agent['agent_type']} {agent['version']}")] if agent.get("agent_type") else []),
         ("registered", ago(view["created_at"])),
         ("seen to be", _seen(view)),
         ("last seen", ago(view.get("last_seen"))),
@@ -143,16 +154,35 @@ def _seen(view: dict[str, Any]) -> str:
 
 
 def _order(verb: str, done: str, doc: str) -> None:
-    @app.command(verb, help=doc)
+    @app.command(verb, help=f"{doc} Of one agent, or with --team and --type of many.")
     @command
-    def order(agent_id: str, reason: Reason, json: Json = False) -> None:
-        view = Client.find().post(f"/api/v1/agents/{segment(agent_id)}/{verb}", {"reason": reason})
-        print_json(view) if json else console.print(f"{agent_id} is {done}")
+    def order(
+        reason: Reason,
+        agent_id: Annotated[str | None, typer.Argument(help="One agent.", show_default=False)] = None,
+        team: Annotated[str | None, typer.Option(help="Every agent of this team.")] = None,
+        type_: Annotated[str | None, typer.Option("--type", help="Every agent of this type.")] = None,
+        json: Json = False,
+    ) -> None:
+        if (agent_id is None) == (team is None and type_ is None):
+            raise CountersignError("name one agent, or say whose with --team, --type or both", code="invalid")
+        if agent_id is not None:
+            view = Client.find().post(f"/api/v1/agents/{segment(agent_id)}/{verb}", {"reason": reason})
+            return print_json(view) if json else console.print(f"{agent_id} is {done}")
+        body = {"order": verb, "team": team, "agent_type": type_, "reason": reason}
+        ordered = Client.find().post("/api/v1/agents/orders", body)
+        if json:
+            return print_json(ordered)
+        console.print(
+            f"{len(ordered['changed'])} agents: {verb}; {ordered['unchanged']} were {ordered['status']} before,"
+            f" {ordered['revoked']} stay revoked"
+        )
+        if ordered["more"]:
+            console.print("there are more than one order takes: give it again")
 
 
-_order("pause", "paused: its actions are denied", "Deny the agent's actions until it is resumed.")
-_order("resume", "active", "Let a paused agent act again.")
-_order("revoke", "revoked: its credentials are void", "Void the agent's credentials for good.")
+_order("pause", "paused: its actions are denied", "Deny actions until resumed.")
+_order("resume", "active", "Let paused agents act again.")
+_order("revoke", "revoked: its credentials are void", "Void credentials for good.")
 
 
 @app.command()

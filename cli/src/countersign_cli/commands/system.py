@@ -17,12 +17,16 @@ from countersign_contracts.errors import CountersignError
 from ..client import Client
 from ..embedded.datadir import DataDir
 from ..embedded.specs import Event, EventKind
+from ..figures import figures, troubles
 from ..output import UNREACHABLE, Misused, ago, command, console, errors, print_json, table
 
 if TYPE_CHECKING:
     from ..local import LocalSystem
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder; survives restarts. Default: ./.countersign")]
+
+#: Where packages of agents are looked for, where nothing else is said.
+_AGENTS_DIR = (Path("agents"),)
 
 
 @command
@@ -44,6 +48,10 @@ def up(
             " port. Default: COUNTERSIGN_REPLICAS, else one of each."
         ),
     ] = None,
+    agents_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with packages of agents; repeat for several. Default: ./agents, if it is there"),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the whole system on this machine, until Ctrl-C."""
@@ -60,7 +68,10 @@ def up(
         nats_port=nats_port,
         postgres_port=postgres_port,
         health_port=health_port,
+        agents_dirs=tuple(agents_dir if agents_dir is not None else _AGENTS_DIR if _AGENTS_DIR[0].is_dir() else ()),
         log_level=log_level,
+        http_cert_file=settings.http_cert_file,
+        http_key_file=settings.http_key_file,
         replicas=read_replicas(replicas if replicas is not None else settings.replicas or ""),
         slack=has_slack(folder),
     )
@@ -97,7 +108,7 @@ def say_ready(system: LocalSystem) -> None:
         ("", ""),
         [
             ("gateway", f"{options.url}  (API: {options.url}/openapi.json)"),
-            *((name, f"http://{options.host}:{port}") for name, port in further.items()),
+            *((name, f"{options.scheme}://{options.host}:{port}") for name, port in further.items()),
             ("NATS", options.nats_url),
             ("admin token", system.layout.admin_token),
             ("trust bundle", system.layout.trust),
@@ -126,7 +137,7 @@ def status(
     data_dir: DataDirOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the services, stops in force and what waits; exit code 3 if something is not right."""
+    """Show the services, what waits, stops in force; exit code 3 if a service cannot work, 1 if something is wrong."""
     from ..settings import ClientSettings
 
     settings = ClientSettings()
@@ -135,7 +146,8 @@ def status(
     client = Client.find(settings)
     run = DataDir(settings.data_dir).read_run() if settings.url is None else None
     ports = {k: v for k, v in (run.ports if run else {}).items() if k != "nats"}
-    services = {name: _health(f"http://127.0.0.1:{port}") for name, port in ports.items()} or {
+    urls = run.urls if run else {}  # the gateways'; they may speak TLS
+    services = {name: _health(urls.get(name, f"http://127.0.0.1:{port}")) for name, port in ports.items()} or {
         "gateway": _health(client.url)
     }
     well = all(service["ready"] for service in services.values())
@@ -145,20 +157,23 @@ def status(
         found["approvals_pending"] = len(client.get("/api/v1/approvals", {"state": "pending", "limit": 200})["items"])
         found["unknown_outcomes"] = len(client.get("/api/v1/actions", {"state": "unknown", "limit": 200})["items"])
         found["ledger"] = client.get("/api/v1/audit/head")
+    found["wrong"] = troubles(found)
     if json:
         print_json(found)
     else:
         _show_status(found)
-    if not well:
-        raise typer.Exit(UNREACHABLE)
+    if found["wrong"]:
+        raise typer.Exit(1 if well else UNREACHABLE)
 
 
 def _show_status(found: dict[str, Any]) -> None:
     rows = [
-        (name, _readiness(s), s.get("version"), "; ".join(s.get("reasons", [])))
+        (name, _readiness(s), s.get("version"), s.get("waiting"), s.get("oldest_s"))
         for name, s in found["services"].items()
     ]
-    table(("SERVICE", "", "VERSION", "WHY NOT"), rows, "no service")
+    table(("SERVICE", "", "VERSION", "MESSAGES WAITING", "OLDEST, S"), rows, "no service")
+    for trouble in found["wrong"]:
+        console.print(f"[red]wrong[/]: {escape(trouble)}")
     if "ledger" not in found:
         return
     console.print()
@@ -169,7 +184,7 @@ def _show_status(found: dict[str, Any]) -> None:
             ("gateway", found["url"]),
             ("approvals pending", found["approvals_pending"]),
             ("unknown outcomes open", found["unknown_outcomes"]),
-            ("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}"),
+            ("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}{_lag(found)}"),
             ("stops in force", len(found["stops"])),
         ],
         "",
@@ -178,6 +193,11 @@ def _show_status(found: dict[str, Any]) -> None:
         console.print(
             f"  [red]{escape(stop['scope'])}[/] {escape(stop['reason'])} ({stop['set_by']}, {ago(stop['set_at'])})"
         )
+
+
+def _lag(found: dict[str, Any]) -> str:
+    lags = [s["ledger_lag_s"] for s in found["services"].values() if s.get("writes_ledger")]
+    return f", {max(lags):.3f} s behind" if lags else ""
 
 
 def _readiness(service: dict[str, Any]) -> str:
@@ -191,7 +211,9 @@ def _health(url: str) -> dict[str, Any]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/health/ready", timeout=2) as response:
-            return {"ready": True, **json_.loads(response.read())}
+            told = json_.loads(response.read())
+        with opener.open(f"{url}/metrics", timeout=2) as response:
+            return {"ready": True, **told, **figures(response.read().decode())}
     except urllib.error.HTTPError as error:
         try:
             return {"ready": False, **json_.loads(error.read())}

@@ -16,9 +16,16 @@ from asyncpg.pool import PoolConnectionProxy
 
 from countersign_contracts.errors import CountersignError, Unavailable
 
+from .measured import DatabaseMetrics, MeasuredPool
+from .metrics import Metrics
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 _MIGRATION = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
+
+
+#: How long a connection or its answer is waited for, before PostgreSQL counts as away.
+ASKED_WITHIN_S = 3.0
 
 
 class MigrationError(CountersignError):
@@ -28,7 +35,8 @@ class MigrationError(CountersignError):
 class Database:
     """The service's connections. ``open`` waits for the server; everything else fails fast."""
 
-    def __init__(self, dsn: str, *, pool_max: int, name: str) -> None:
+    def __init__(self, dsn: str, *, pool_max: int, name: str, metrics: Metrics | None = None) -> None:
+        self._measures = DatabaseMetrics(metrics) if metrics is not None else None
         self._dsn = dsn
         self._pool_max = pool_max
         self._name = name
@@ -43,10 +51,14 @@ class Database:
 
     async def open(self) -> None:
         """Connect; raises what asyncpg raises if the server refuses."""
-        self._pool = await asyncpg.create_pool(
+        pool = MeasuredPool(
             self._dsn,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
             min_size=1,
             max_size=self._pool_max,
+            max_queries=50_000,
+            loop=None,
             command_timeout=30,
             timeout=5,
             max_inactive_connection_lifetime=0,
@@ -57,6 +69,24 @@ class Database:
                 "jit": "off",
             },
         )
+        pool.measures = self._measures
+        self._pool = await pool
+        if self._measures is not None:
+            self._measures.watch(pool)
+
+    async def trouble(self) -> str | None:
+        """Why it cannot be worked with now; None if it can, or if all connections are busy working."""
+        try:
+            async with self.pool.acquire(timeout=ASKED_WITHIN_S) as connection:
+                try:
+                    await connection.execute("SELECT 1", timeout=ASKED_WITHIN_S)
+                except TimeoutError:
+                    return f"PostgreSQL does not answer within {ASKED_WITHIN_S:.0f} s"
+        except TimeoutError:
+            return None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            return f"PostgreSQL is away: {str(error) or type(error).__name__}"
+        return None
 
     async def close(self) -> None:
         """Close every connection; those still busy after two seconds are cut."""

@@ -366,3 +366,10 @@ class ActionResult(Frozen):
             at=at,
             **more,
         )
+
+
+class ActionPage(Frozen):
+    """Several actions' results, newest first."""
+
+    items: tuple[ActionResult, ...]
+    next: RequestId | None = Field(default=None, description="pass as `before` for the next page")

@@ -10,7 +10,7 @@ from .actions import Execution, Reason
 from .catalogue import Document, FileError, ToolRecord
 from .command import Command, Done, Rpc
 from .control import DeclaredChange, Stop, StopScope
-from .fleet import HEARTBEAT_S, AgentPhase, AgentRecord, AgentStatus, Owner
+from .fleet import HEARTBEAT_S, AgentPhase, AgentRecord, AgentStatus, AgentType, Owner
 from .ids import AgentId, Env, ProfileName, RequestId, SessionId, ToolName
 from .model import Frozen, Time
 
@@ -298,6 +298,7 @@ class ListAgents(Command):
     status: AgentStatus | None = None
     phase: AgentPhase | None = None
     team: str | None = None
+    agent_type: AgentType | None = None
     limit: int = Field(default=100, ge=1, le=500)
     after: str | None = None
 

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 
 #: role -> what it may do. An agent has no role: it may only act for itself and read its own actions.
 PERMISSIONS: dict[str, frozenset[str]] = {
-    "admin": frozenset({"read", "vote", "stop", "fleet", "declare", "cancel", "reconcile", "deadletters", "people"}),
-    "operator": frozenset({"read", "stop", "fleet", "declare", "cancel", "reconcile", "deadletters"}),
-    "approver": frozenset({"read", "vote"}),
+    "admin": frozenset(
+        {"read", "vote", "revoke", "stop", "fleet", "declare", "cancel", "reconcile", "deadletters", "people"}
+    ),
+    "operator": frozenset({"read", "revoke", "stop", "fleet", "declare", "cancel", "reconcile", "deadletters"}),
+    "approver": frozenset({"read", "vote", "revoke"}),
     "reader": frozenset({"read"}),
 }
 

@@ -13,6 +13,7 @@ from countersign_contracts.approval_commands import (
     RevokeStanding,
 )
 from countersign_contracts.projection import PEOPLE, TOOLS
+from countersign_contracts.webhook_commands import ListDeliveries, ListWebhooks, RepeatDeliveries
 
 from .changes import Changes
 from .clock import Clock
@@ -29,6 +30,12 @@ from .standing_store import StandingStore
 from .standings import StandingApprovals
 from .store import Store
 from .voting import Voting
+from .webhooks import Webhooks
+from .webhooks_measures import WebhookMeasures
+from .webhooks_reading import WebhooksReading
+from .webhooks_secrets import WebhookSecrets
+from .webhooks_sender import WebhookSender
+from .webhooks_store import WebhookStore
 
 
 def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service:
@@ -46,13 +53,29 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     standings = StandingApprovals(store, StandingStore(service.db), roster, outbox, measures, failpoints)
     voting = Voting(store, reading, roster, standings, refusals, outbox, measures, failpoints)
     desk = Desk(store, declarations, roster, standings, outbox, measures, failpoints)
-    changes = Changes(declarations, service.mirror(TOOLS), outbox, failpoints)
+    secrets = WebhookSecrets(settings.webhook_secrets_folder)
+    changes = Changes(declarations, service.mirror(TOOLS), secrets, outbox, failpoints)
     changed = PeopleChanges(store, people, roster, standings, outbox, measures, failpoints)
     clock = Clock(store, outbox, refusals, measures, failpoints, settings.deadline_poll_s)
+    deliveries = WebhookStore(service.db)
+    sender = WebhookSender(
+        deliveries,
+        declarations,
+        secrets,
+        WebhookMeasures(service.metrics),
+        failpoints,
+        service.log,
+        timeout_s=settings.webhook_timeout_s,
+        poll_s=settings.webhook_poll_s,
+        at_once=settings.webhook_posts_at_once,
+    )
+    webhooks = Webhooks(deliveries, declarations, sender)
+    webhooks_read = WebhooksReading(deliveries, declarations, sender, service.log)
 
     service.on_start(desk.keep_unpublished)
     service.consume("approvals-actions", desk.actions, max_batch=64)
     service.consume("approvals-people", changed.changed)
+    service.consume("approvals-webhooks", webhooks.happened)
     service.answer(ListApprovals, reading.page)
     service.answer(GetApproval, reading.get)
     service.answer_caller(CastVote, voting.vote)
@@ -60,7 +83,12 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(RevokeStanding, standings.revoke)
     service.answer(PrepareApprovalRules, changes.prepare)
     service.answer(CommitApprovalRules, changes.commit)
+    service.answer(ListWebhooks, webhooks_read.list)
+    service.answer(ListDeliveries, webhooks_read.deliveries)
+    service.answer(RepeatDeliveries, webhooks_read.repeat)
     service.background(clock.run, "deadlines")
     service.background(clock.watch, "gauges")
     service.background(lambda: outbox.publish_leftovers(settings.leftovers_poll_s), "leftovers")
+    service.background(sender.run, "webhooks")
+    service.background(sender.watch, "webhooks' gauges")
     return service

@@ -15,23 +15,32 @@ from countersign_contracts.model import now
 from .declaration_store import DeclarationStore
 from .declarations import plan_change
 from .outbox import Outbox
+from .webhooks_secrets import WebhookSecrets
 
 
 class Changes:
     """Answers PrepareApprovalRules and CommitApprovalRules."""
 
     def __init__(
-        self, store: DeclarationStore, tools: Mirror[ToolRecord], outbox: Outbox, failpoints: Failpoints
+        self,
+        store: DeclarationStore,
+        tools: Mirror[ToolRecord],
+        secrets: WebhookSecrets,
+        outbox: Outbox,
+        failpoints: Failpoints,
     ) -> None:
         self._store = store
         self._tools = tools
+        self._secrets = secrets
         self._outbox = outbox
         self._failpoints = failpoints
 
     async def prepare(self, command: PrepareApprovalRules) -> ChangePlan:
         """What the change would do to rules and webhooks, or every error in its files. Changes nothing."""
         declared = await self._store.read()
-        return plan_change(command.documents, declared.items, declared.revision, self._known_tools()).plan
+        return plan_change(
+            command.documents, declared.items, declared.revision, self._known_tools(), self._secrets
+        ).plan
 
     async def commit(self, command: CommitApprovalRules) -> ChangePlan:
         """Apply the change in one transaction; again answers the same.
@@ -48,7 +57,9 @@ class Changes:
                     " prepare it again",
                     code="stale",
                 )
-            change = plan_change(command.documents, declared.items, declared.revision, self._known_tools())
+            change = plan_change(
+                command.documents, declared.items, declared.revision, self._known_tools(), self._secrets
+            )
             if change.plan.errors:
                 raise CountersignError(
                     f"the change has {len(change.plan.errors)} errors",

@@ -48,6 +48,11 @@ class Declarations:
         """The approval rules."""
         return tuple(each for each in self.items if isinstance(each.model, ApprovalRule))
 
+    @property
+    def webhooks(self) -> tuple[Webhook, ...]:
+        """The webhooks."""
+        return tuple(each.model for each in self.items if isinstance(each.model, Webhook))
+
 
 class DeclarationStore:
     """The queries; what was read is kept until it changes."""

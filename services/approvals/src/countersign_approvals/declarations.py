@@ -1,12 +1,13 @@
-"""What a change of approval rules and webhooks would do: every error with file and line, or what to write. Pure."""
+"""What a change of approval rules and webhooks would do: every error with file and line, or what to write.
+
+Pure, but for a look at which signing secrets there are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
-
-import orjson
 
 from countersign_contracts.approval_rules import ApprovalRule, Webhook
 from countersign_contracts.catalogue import Document, Tool
@@ -15,6 +16,8 @@ from countersign_contracts.control import DeclaredChange
 from countersign_contracts.documents import Parsed, read_documents
 
 from .rule_checks import marked_errors, rule_errors
+from .webhooks_checks import webhook_errors
+from .webhooks_secrets import NO_SECRETS, WebhookSecrets
 
 Kind = Literal["approval_rule", "webhook"]
 Model: TypeAlias = ApprovalRule | Webhook
@@ -43,7 +46,11 @@ class Change:
 
 
 def plan_change(
-    documents: Sequence[Document], present: Sequence[Declared], revision: int, tools: Mapping[str, Tool]
+    documents: Sequence[Document],
+    present: Sequence[Declared],
+    revision: int,
+    tools: Mapping[str, Tool],
+    secrets: WebhookSecrets = NO_SECRETS,
 ) -> Change:
     """What ``documents`` would change; with errors, nothing. Tools among the documents stand above ``tools``."""
     parsed, errors = read_documents(documents)
@@ -56,6 +63,8 @@ def plan_change(
     for item, model in declared:
         if isinstance(model, ApprovalRule):
             errors += rule_errors(item, model, known)
+        else:
+            errors += webhook_errors(item, model, secrets.fault, secrets.names())
     names = {(item.kind, item.name) for item, _ in declared}
     others = [d.model for d in present if isinstance(d.model, ApprovalRule) and d.key not in names]
     errors += [e for item in parsed if isinstance(item.model, Tool) for e in marked_errors(item, item.model, others)]
@@ -82,5 +91,4 @@ def _change(item: Parsed, model: Model, before: Declared | None) -> tuple[Declar
 
 def shown(model: Model) -> dict[str, object]:
     """A rule or webhook as people compare it: what its file says."""
-    said: dict[str, object] = orjson.loads(model.model_dump_json(by_alias=True, exclude_none=True))
-    return said
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)

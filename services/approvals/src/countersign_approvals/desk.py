@@ -18,7 +18,7 @@ from .outbox import Outbox
 from .roster import Roster
 from .rules import admit, own_names, waits_on
 from .standings import StandingApprovals
-from .store import Approval, Store
+from .store import Approval, New, Store
 from .telling import count, everything, requested, resolved
 
 
@@ -55,17 +55,10 @@ class Desk:
     async def _held(self, batch: list[Delivery]) -> None:
         rules, at = (await self._declarations.read()).rules, now()
         by_id = {d.event.approval_id: d for d in batch}
-        new: set[str] = set()
+        asked = {id: asked_for(d.event, rules, at, d.envelope.traceparent) for id, d in by_id.items()}
         async with self._store.transaction() as connection:
-            events = []
-            for approval_id, delivery in by_id.items():
-                approval = asked_for(delivery.event, rules, at, delivery.envelope.traceparent)
-                asks = waits_on(approval.rule, (), (), approval.held)
-                held = approval.held
-                barred = () if approval.rule.allow_own else sorted(own_names(held.action, held.owner_oncall))
-                if await self._store.insert(connection, approval, delivery.envelope.body, asks, barred):
-                    new.add(approval_id)
-                    events.append((requested(approval), approval.traceparent))
+            new = await self._store.insert(connection, [_new(each, by_id[id]) for id, each in asked.items()])
+            events = [(requested(asked[id]), asked[id].traceparent) for id in asked if id in new]
             told = await self._outbox.add(connection, events)
         await self._failpoints.hit("approvals.after_commit_before_publish")
         await self._outbox.send(told)
@@ -74,7 +67,8 @@ class Desk:
         for approval_id, delivery in by_id.items():
             if delivery.event.action.amends is not None:
                 await self._precast(approval_id)
-            await self._standings.try_on(approval_id)
+            if approval_id not in new or asked[approval_id].rule.standing is not None:
+                await self._standings.try_on(approval_id)
 
     async def _again(self, repeated: dict[str, Delivery]) -> None:
         """Who asks once more hears the same; how it ended past the stream's deduplication, since they missed that."""
@@ -170,3 +164,10 @@ def asked_for(held: ActionHeld, rules: tuple[Declared, ...], at: datetime, trace
         traceparent=trace,
         agenda=agenda(chosen, at, deadline).items,
     )
+
+
+def _new(approval: Approval, delivery: Delivery) -> New:
+    held = approval.held
+    barred = frozenset() if approval.rule.allow_own else own_names(held.action, held.owner_oncall)
+    asks = waits_on(approval.rule, (), (), held)
+    return New(approval, delivery.envelope.body, asks, sorted(name for name in barred if "\0" not in name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
 from countersign_chassis import Mirror
 from countersign_contracts.errors import CountersignError
@@ -12,6 +13,8 @@ from .rules import entitled, is_approver, known_as
 
 #: How many names are shown of whom a stage asks.
 MOST_NAMES = 50
+#: How many different sets of people are remembered.
+_MOST_KNOWN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Roster:
 
     def __init__(self, people: Mirror[PersonRecord]) -> None:
         self._people = people
+        self._asked: dict[frozenset[str], tuple[str, ...]] = {}
+        people.subscribe(lambda *_: self._asked.clear())
 
     async def voter(self, voter: str) -> Voter:
         """Who votes, as the registry shows them at this moment.
@@ -42,8 +47,7 @@ class Roster:
         person = await self._now(known.name) if known is not None else None
         if person is None or not _is(person, kind, name):
             raise CountersignError(
-                f"nobody is enrolled as {name} in {kind}:"
-                f" run `countersign people link-{kind}` and enter its code there",
+                f"nobody is enrolled as {name} in {kind}: run `countersign people link-slack` and enter its code there",
                 code="not_enrolled",
             )
         return Voter(person.name, person, name)
@@ -62,12 +66,11 @@ class Roster:
 
     def names(self, wanted: frozenset[str], but: frozenset[str] = frozenset()) -> tuple[str, ...]:
         """Who is entitled among those wanted, without those whose names, in lower case, are ``but``; the first few."""
-        found = [
-            person.name
-            for person in self._people.values()
-            if entitled(person, wanted) and person.name.casefold() not in but
-        ]
-        return tuple(sorted(found)[:MOST_NAMES])
+        if wanted not in self._asked:
+            if len(self._asked) >= _MOST_KNOWN:
+                self._asked.clear()
+            self._asked[wanted] = tuple(sorted(p.name for p in self._people.values() if entitled(p, wanted)))
+        return tuple(islice((name for name in self._asked[wanted] if name.casefold() not in but), MOST_NAMES))
 
 
 def _is(person: PersonRecord, channel: str, identity: str) -> bool:

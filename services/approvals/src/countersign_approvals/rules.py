@@ -182,7 +182,8 @@ def stages_done(rule: AskedBy, before: tuple[Vote, ...], after: tuple[Vote, ...]
 def waits_on(rule: AskedBy, votes: tuple[Vote, ...], escalated_to: tuple[Approver, ...], held: ActionHeld) -> list[str]:
     """Whom the open stage asks now, as :func:`known_as` says it."""
     place = open_stage(rule, votes)
-    return [] if place is None else sorted(asked((*rule.stages[place].approvers, *escalated_to), held))
+    words = asked((*rule.stages[place].approvers, *escalated_to), held) if place is not None else frozenset()
+    return sorted(word for word in words if "\0" not in word)  # nobody is called so, and PostgreSQL holds no NUL
 
 
 def still_counts(

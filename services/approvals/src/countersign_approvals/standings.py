@@ -119,10 +119,7 @@ class StandingApprovals:
             known = revoked or await self._standings.get(connection, command.standing_id)
             told = await self._tell_revoked(connection, revoked, command.reason)
         if known is None:
-            raise CountersignError(
-                f"there is no standing approval {command.standing_id}; `countersign approvals standing` shows them",
-                code="not_found",
-            )
+            raise CountersignError(f"there is no standing approval {command.standing_id}", code="not_found")
         await self._outbox.send(told)
         return known
 

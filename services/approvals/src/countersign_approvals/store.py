@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -26,8 +27,15 @@ _FIELDS = (
 _INSERT = """
 INSERT INTO approval (approval_id, request_id, agent_id, digest, state, held, requested_at, deadline, traceparent,
                       tool, env, risk, asked_by, agenda, next_at, asks, barred)
-VALUES ($1, $2, $3, $4, 'pending', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-ON CONFLICT DO NOTHING
+SELECT id, request_id, agent_id, digest, 'pending', held, requested_at, deadline, traceparent,
+       tool, env, risk, asked_by, agenda, next_at,
+       ARRAY(SELECT json_array_elements_text(asks)), ARRAY(SELECT json_array_elements_text(barred))
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::timestamptz[],
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[],
+            $15::json[], $16::json[])
+     AS n (id, request_id, agent_id, digest, held, requested_at, deadline, traceparent, tool, env, risk, asked_by,
+           agenda, next_at, asks, barred)
+ON CONFLICT DO NOTHING RETURNING approval_id
 """
 _VOTES = """
 SELECT approval_id, voter, vote, digest, channel, comment, voted_at, body, voided_at FROM vote
@@ -89,6 +97,16 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class New:
+    """An approval to be written: the event's body as received, whom it asks first, and whose own it is."""
+
+    approval: Approval
+    body: bytes
+    asks: Sequence[str]
+    barred: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Ages:
     """How many wait, since when the oldest does, and how many are older than each age."""
 
@@ -107,31 +125,10 @@ class Store:
         """A transaction for the methods that take a connection."""
         return self._db.transaction()
 
-    async def insert(
-        self, connection: Connection, approval: Approval, body: bytes, asks: Sequence[str], barred: Sequence[str]
-    ) -> bool:
-        """Write a new approval with the event's body as received; false if it is known, and stays as it is."""
-        held = approval.held
-        done: str = await connection.execute(
-            _INSERT,
-            approval.approval_id,
-            UUID(held.action.request_id),
-            held.action.agent_id,
-            held.action.digest,
-            body,
-            approval.requested_at,
-            approval.deadline,
-            approval.traceparent,
-            held.action.tool,
-            held.action.env,
-            held.decision.risk,
-            approval.rule.model_dump_json(exclude_none=True),
-            Agenda(items=approval.agenda).model_dump_json(exclude_none=True),
-            approval.next_at(),
-            list(asks),
-            list(barred),
-        )
-        return done.endswith(" 1")
+    async def insert(self, connection: Connection, approvals: Sequence[New]) -> set[str]:
+        """Write new approvals; known ones stay as they are. Returns the ids of those that were new."""
+        columns = zip(*(_columns(new) for new in approvals), strict=True)
+        return {row["approval_id"] for row in await connection.fetch(_INSERT, *map(list, columns))}
 
     async def get(self, approval_id: str) -> Approval | None:
         """One approval."""
@@ -271,6 +268,28 @@ class Store:
         for row in await connection.fetch(_VOTES, list(counted)) if rows else ():
             (counted if row["voided_at"] is None else voided)[row["approval_id"]].append(_vote(row))
         return [_approval(row, tuple(counted[row["approval_id"]]), tuple(voided[row["approval_id"]])) for row in rows]
+
+
+def _columns(new: New) -> tuple[Any, ...]:
+    approval, held = new.approval, new.approval.held
+    return (
+        approval.approval_id,
+        UUID(held.action.request_id),
+        held.action.agent_id,
+        held.action.digest,
+        new.body,
+        approval.requested_at,
+        approval.deadline,
+        approval.traceparent,
+        held.action.tool,
+        held.action.env,
+        held.decision.risk,
+        approval.rule.model_dump_json(exclude_none=True),
+        Agenda(items=approval.agenda).model_dump_json(exclude_none=True),
+        approval.next_at(),
+        json.dumps(new.asks),
+        json.dumps(new.barred),
+    )
 
 
 def _approval(row: asyncpg.Record, votes: tuple[Vote, ...], voided: tuple[Vote, ...]) -> Approval:

@@ -14,7 +14,7 @@ from countersign_contracts.model import now
 from .amending import amended
 from .measures import Measures
 from .outbox import Outbox, Told
-from .reading import Reading, Views
+from .reading import Reading, view
 from .refusals import Refusals
 from .roster import Roster, Voter
 from .rules import admit, require_digest, require_open, waits_on
@@ -72,21 +72,21 @@ class Voting:
     async def _vote(self, found: Approval, command: CastVote, voter: Voter) -> ApprovalView:
         # without the lock first: what is decided already is refused without waiting for others
         if said_before(found, command, voter):
-            return Views(self._roster).of(found)
+            return view(found, self._roster)
         require_open(found.approval_id, found.state, found.deadline, now(), pauses=found.pauses)
         async with self._store.transaction() as connection:
             approval = await self._store.lock(connection, found.approval_id)
             if approval is None:
                 raise CountersignError(f"there is no approval {found.approval_id}", code="not_found")
             if said_before(approval, command, voter):
-                return Views(self._roster).of(approval)
+                return view(approval, self._roster)
             counted, told = await self._count(connection, approval, command, voter, now())
         await self._failpoints.hit("approvals.after_vote_before_publish")
         await self._outbox.send(told)
         if counted.ended is not None:
             self._measures.ended(counted.ended)
             self._measures.decided(approval, counted.approval.votes[-1])
-        return Views(self._roster).of(counted.approval)
+        return view(counted.approval, self._roster)
 
     async def _count(
         self, connection: Connection, approval: Approval, command: CastVote, voter: Voter, at: datetime

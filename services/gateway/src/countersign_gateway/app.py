@@ -5,6 +5,8 @@ from __future__ import annotations
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.sealing import DigestKey, SealKey, read_key
 from countersign_chassis.stored import StoredMessages
+from countersign_chassis.tls import ServerCertificate
+from countersign_contracts.actions import FINAL_STATES
 from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
 
 from .acceptance import Acceptance
@@ -15,6 +17,7 @@ from .cancellation import Cancellation
 from .changes import Changes
 from .credentials import Credentials
 from .dead_letters import STREAM, DeadLetters
+from .following import Following
 from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
@@ -36,12 +39,24 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     metrics = service.metrics
     accepted = metrics.counter("countersign_actions_accepted", "Actions accepted", ["channel"])
     ended = metrics.counter("countersign_actions_ended", "Actions that reached a final state", ["state"])
+    seconds = metrics.histogram(
+        "countersign_action_seconds", "From the acceptance of an action to its end; `held`: people were asked", ["held"]
+    )
     refused = metrics.counter("countersign_requests_refused", "Requests refused at the NATS door", ["code"])
     redriven = metrics.counter("countersign_actions_redriven", "Accepted actions sent again by the sweeper")
     by_state = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
     over = metrics.counter(
         "countersign_actions_over_bound", "Actions not taken since a bound on open ones was reached", ["bound"]
     )
+    # shown from now on, with nothing counted yet
+    for state in FINAL_STATES:
+        ended.labels(state)
+    for channel in ("http", "call", "nats"):
+        accepted.labels(channel)
+    for code in ("internal", "unavailable", "at_capacity"):
+        refused.labels(code)
+    for bound in ("agent", "agent_held", "everybody"):
+        over.labels(bound)
     dead = metrics.gauge("countersign_dead_letters_open", "Dead letters neither redriven nor dropped", ["consumer"])
     oldest_dead = metrics.gauge("countersign_dead_letters_oldest_seconds", "Age of the oldest open dead letter")
     unproven = metrics.gauge("countersign_ends_not_on_record", "Ended actions whose end the ledger does not have")
@@ -68,6 +83,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         failpoints,
         service.log,
         accepted,
+        service.tracer,
     )
     cancellation = Cancellation(store, service.bus, waiters)
     ingress = Ingress(
@@ -77,10 +93,15 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     amendments = Amendments(
         settings, store, rows, service.bus, service.key, open_actions, failpoints, service.log, accepted
     )
-    outcomes = Outcomes(settings, store, waiters, open_actions, amendments, ingress.announce, failpoints, ended)
+    outcomes = Outcomes(
+        settings, store, waiters, open_actions, amendments, ingress.announce, failpoints, ended, seconds
+    )
     approvals = Approvals(rows, ingress.announce)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
+    following = Following(
+        service.bus.connection, service.trust, settings.max_followers, settings.max_untold_events, service.log
+    )
     recording = Recording(settings, store, service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     letters = DeadLetters(
@@ -96,6 +117,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         credentials=Credentials(agents, people),
         changes=changes,
         dead_letters=letters,
+        following=following,
         ingress=ingress,
         agents=agents,
         people=people,
@@ -105,10 +127,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     )
     about = service.about()
     app = make_app(parts, service.health_routes(), service.log, str(about["version"]))
-    service.serve(app, settings.http_host, settings.http_port)
+    certificate = None
+    if settings.http_cert_file is not None and settings.http_key_file is not None:
+        certificate = ServerCertificate(settings.http_cert_file, settings.http_key_file)
+    service.serve(app, settings.http_host, settings.http_port, certificate, check_s=settings.http_cert_check_s)
 
     service.on_start(open_actions.recount)
     service.on_start(overhearing.start)
+    service.on_start(following.start)
     service.on_start(ingress.start)
     # what agents queue is not sealed yet: it may not go on among the dead letters, and so into the ledger
     service.consume_raw(
@@ -139,4 +165,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
     service.on_stop(waiters.release)
+    service.on_stop(following.release)
     return service

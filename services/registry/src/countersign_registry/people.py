@@ -48,8 +48,8 @@ def token_hash(token: str) -> str:
 
 
 def renewed(known: PersonRecord | None, wanted: PersonRecord, groups: Iterable[str] | None) -> PersonRecord:
-    """``wanted`` with the groups given and what ``known`` keeps; who was removed begins with nothing."""
-    if known is None or known.status != "active":
+    """``wanted`` with the groups given and what ``known`` keeps: of who was removed, nothing is left."""
+    if known is None:
         return wanted.model_copy(update={"groups": in_order(groups or ())})
     kept = {
         "groups": known.groups if groups is None else in_order(groups),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Any
@@ -40,19 +41,20 @@ _PAGE = (
     _AGENT
     + "WHERE a.agent_id > $2 AND ($4::text IS NULL OR a.status = $4) AND ($5::text IS NULL OR a.owner_team = $5)"
     + " AND ($6::text IS NULL OR coalesce(p.phase, 'registered') = $6)"
+    + " AND ($7::text IS NULL OR a.agent_type = $7)"
     + " ORDER BY a.agent_id LIMIT $3"
 )
 
 _INSERT = """
 INSERT INTO agent (agent_id, name, owner_team, owner_oncall, profile, environments, status, revision,
-                   heartbeat_s, status_by, status_at, created_by, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $10, $11)
+                   heartbeat_s, agent_type, version, status_by, status_at, created_by, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $12, $13)
 ON CONFLICT DO NOTHING
 """
 
 _UPDATE = """
 UPDATE agent SET name = $2, owner_team = $3, owner_oncall = $4, profile = $5, environments = $6, status = $7,
-                 revision = $8, heartbeat_s = $9
+                 revision = $8, heartbeat_s = $9, agent_type = $10, version = $11
 WHERE agent_id = $1
 """
 
@@ -64,12 +66,17 @@ INSERT INTO credential (credential_id, agent_id, kind, sha256, nkey, issued_at, 
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
+# The same key goes on for longer: its JWTs of before end by themselves.
+_RENEW = "UPDATE credential SET issued_at = $2, expires_at = $3 WHERE credential_id = $1"
+
 _VOID = "UPDATE credential SET voided_at = $2, voided_by = $3 WHERE credential_id = ANY($1::text[])"
 
 # NATS users that nats-server must refuse: void, and with a JWT that has not ended by itself.
 _REVOKED = """
 SELECT nkey, issued_at, voided_at FROM credential
 WHERE kind = 'nats' AND voided_at IS NOT NULL AND (expires_at IS NULL OR expires_at > $1)
+UNION ALL
+SELECT nkey, created_at, revoked_at FROM discovery_token WHERE revoked_at IS NOT NULL AND expires_at > $1
 ORDER BY nkey
 """
 
@@ -88,8 +95,23 @@ SELECT agent_id FROM beat
 
 _COUNTS = """
 SELECT (SELECT json_object_agg(status, n) FROM (SELECT status, count(*) AS n FROM agent GROUP BY status) s) AS agents,
-       (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox
+       (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox,
+       (SELECT json_object_agg(said, n) FROM (
+            SELECT CASE WHEN h.agent_id IS NULL THEN 'never'
+                        WHEN h.last_seen < $1 THEN 'silent'
+                        WHEN coalesce(h.body::json ->> 'status', 'healthy') IN ('healthy', 'ok') THEN 'healthy'
+                        ELSE 'unhealthy' END AS said, count(*) AS n
+            FROM agent a LEFT JOIN heartbeat h USING (agent_id) WHERE a.status = 'active' GROUP BY said) s) AS beats
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Agents by status, events that wait in the outbox, and active agents by what their last heartbeat said."""
+
+    agents: dict[str, int]
+    outbox: int
+    beats: dict[str, int]
 
 
 class Lock(IntEnum):
@@ -101,6 +123,7 @@ class Lock(IntEnum):
     ACCOUNT = 4
     DECLARE = 5
     ENROL = 6
+    PACKAGES = 7
 
 
 #: Advisory locks count for the whole database, so the registry's own have a first number of their own.
@@ -150,13 +173,15 @@ class Store:
         status: str | None,
         phase: str | None,
         team: str | None,
+        agent_type: str | None,
         after: str | None,
         limit: int,
         at: datetime,
-    ) -> list[Agent]:
-        """Agents by id, those after ``after``."""
-        rows = await self._db.pool.fetch(_PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team, phase)
-        return [_agent(row) for row in rows]
+    ) -> list[asyncpg.Record]:
+        """Rows of agents by id, those after ``after``, for :mod:`.listing`."""
+        return await self._db.pool.fetch(
+            _PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team, phase, agent_type
+        )
 
     async def create(self, connection: Connection, change: Change, by: str, at: datetime) -> bool:
         """Insert a new agent; false if the id is taken."""
@@ -171,12 +196,17 @@ class Store:
                 await connection.execute(_STATUS, event.agent_id, event.by, event.at, event.reason)
         if change.voided:
             await connection.execute(_VOID, [c.credential_id for c in change.voided], at, by)
-        if change.issued:
-            agent_id = change.record.agent_id
-            await connection.executemany(
-                _ISSUE,
-                [(c.credential_id, agent_id, c.kind, c.sha256, c.nkey, at, by, c.expires_at) for c in change.issued],
-            )
+        if change.renewed:
+            await connection.executemany(_RENEW, [(c.credential_id, at, c.expires_at) for c in change.renewed])
+        await connection.executemany(_ISSUE, _issued(change, by, at))
+
+    async def create_all(self, connection: Connection, changes: Sequence[tuple[Change, str]], at: datetime) -> None:
+        """Insert new agents, whose ids nobody else can have, each with who let it in; and the credentials they took."""
+        await connection.executemany(_INSERT, [(*_columns(change.record), by, at) for change, by in changes])
+        await connection.executemany(
+            _ISSUE,
+            [row for change, _ in changes for row in _issued(change, f"agent:{change.record.agent_id}", at)],
+        )
 
     async def revocations(self, connection: Connection, at: datetime) -> dict[str, int]:
         """Public key of each NATS user to refuse, and the second up to which its JWTs are."""
@@ -193,10 +223,12 @@ class Store:
         )
         return {row["agent_id"] for row in rows}
 
-    async def counts(self) -> tuple[dict[str, int], int]:
-        """How many agents have each status, and how many events wait in the outbox."""
-        row = await self._db.pool.fetchrow(_COUNTS)
-        return ({}, 0) if row is None else (orjson.loads(row["agents"] or "{}"), row["outbox"])
+    async def counts(self, silent_before: datetime) -> Counts:
+        """What the metrics show; an agent not heard of since ``silent_before`` is silent."""
+        row = await self._db.pool.fetchrow(_COUNTS, silent_before)
+        if row is None:
+            return Counts({}, 0, {})
+        return Counts(orjson.loads(row["agents"] or "{}"), row["outbox"], orjson.loads(row["beats"] or "{}"))
 
 
 class AgentRecords:
@@ -213,6 +245,11 @@ class AgentRecords:
         return {row["agent_id"]: _record(row) for row in rows}
 
 
+def _issued(change: Change, by: str, at: datetime) -> list[tuple[Any, ...]]:
+    agent_id = change.record.agent_id
+    return [(c.credential_id, agent_id, c.kind, c.sha256, c.nkey, at, by, c.expires_at) for c in change.issued]
+
+
 def _columns(record: AgentRecord) -> tuple[Any, ...]:
     return (
         record.agent_id,
@@ -224,6 +261,8 @@ def _columns(record: AgentRecord) -> tuple[Any, ...]:
         record.status,
         record.revision,
         record.heartbeat_s,
+        record.agent_type,
+        record.version,
     )
 
 
@@ -237,6 +276,8 @@ def _record(row: asyncpg.Record) -> AgentRecord:
         status=row["status"],
         heartbeat_s=row["heartbeat_s"],
         credentials=tuple(Credential.model_validate(c) for c in orjson.loads(row["credentials"] or "[]")),
+        agent_type=row["agent_type"],
+        version=row["version"],
         revision=row["revision"],
     )
 

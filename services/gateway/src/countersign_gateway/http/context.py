@@ -21,6 +21,7 @@ from ..cancellation import Cancellation
 from ..changes import Changes
 from ..credentials import Credentials, Identity, PersonIdentity, require_person
 from ..dead_letters import DeadLetters
+from ..following import Following
 from ..ingress import Ingress
 from ..settings import Settings
 from ..store import Store
@@ -40,6 +41,7 @@ class Parts:
     credentials: Credentials
     changes: Changes
     dead_letters: DeadLetters
+    following: Following
     ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]
@@ -55,9 +57,10 @@ def parts_of(request: Request) -> Parts:
 
 
 _scheme = HTTPBearer(auto_error=False, description="an agent's credential, or a person's token")
+Scheme = Annotated[object, Depends(_scheme)]
 
 
-def identify(request: Request, _: Annotated[object, Depends(_scheme)]) -> Identity:
+def identify(request: Request, _: Scheme) -> Identity:
     """Who calls."""
     return parts_of(request).credentials.identify(request.headers.get("authorization"), now())
 

@@ -17,30 +17,21 @@ from countersign_contracts.commands import (
     RegisterAgent,
     SetAgentStatus,
 )
-from countersign_contracts.fleet import HEARTBEAT_S, AgentPhase, AgentStatus, Owner
-from countersign_contracts.ids import AgentId, Env, ProfileName
+from countersign_contracts.enrolment import Registered, Registration
+from countersign_contracts.fleet import AgentPhase, AgentStatus, AgentType
+from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 
 from ..credentials import PersonIdentity, require_agent
 from ..submission import Words
 from .context import Caller, Needs, Parts, PartsOf, body_of
+from .enrolment import EitherBody, register_itself, registrant
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
 Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
-
-
-class AgentBody(Frozen):
-    """A new agent."""
-
-    agent_id: AgentId
-    name: Words = Field(min_length=1, max_length=128)
-    owner: Owner
-    profile: ProfileName
-    environments: tuple[Env, ...] = Field(min_length=1)
-    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
 
 
 class StatusBody(Frozen):
@@ -70,16 +61,28 @@ async def agents(
     status: AgentStatus | None = None,
     phase: AgentPhase | None = None,
     team: Words | None = None,
+    agent_type: AgentType | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     after: Words | None = None,
 ) -> Any:
     """Agents, by id."""
-    return await parts.bus.ask(ListAgents(status=status, phase=phase, team=team, limit=limit, after=after))
+    asked = ListAgents(status=status, phase=phase, team=team, agent_type=agent_type, limit=limit, after=after)
+    # as the registry wrote it: reading and writing hundreds of records again would take most of the time
+    return Response(await parts.bus.ask_bytes(asked), media_type="application/json")
 
 
-@router.post("/agents", response_model=AgentView, status_code=201, tags=["agents"])
-async def register(body: AgentBody, person: Operator, parts: PartsOf) -> Any:
-    """Register an agent."""
+@router.post(
+    "/agents",
+    response_model=AgentView | Registered,
+    status_code=201,
+    tags=["agents"],
+    dependencies=[Depends(registrant)],
+)
+async def register(body: EitherBody, request: Request, parts: PartsOf) -> Any:
+    """Register an agent: a person describes it, or it registers itself with a discovery token and no credential."""
+    if isinstance(body, Registration):
+        return await register_itself(body, parts)
+    person: PersonIdentity = request.state.registrant
     view = await parts.bus.ask(
         RegisterAgent(
             agent_id=body.agent_id,
