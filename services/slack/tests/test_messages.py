@@ -141,6 +141,7 @@ async def test_while_slack_is_away_nothing_else_waits_and_what_is_pending_is_pos
     events = [held() for _ in range(5)]
     for event in events:
         await desk.ask(event)
+    await handled(office, "slack-approvals")
     await desk.end(events[0].approval_id, "cancelled")
     await handled(office, "slack-approvals")
     assert service.unready() == [], "the others need not wait for Slack"
