@@ -350,7 +350,8 @@ class Stream:
     async def block(self) -> str:
         """The next event or comment."""
         async with asyncio.timeout(10):
-            return (await self.response.content.readuntil(b"\n\n")).decode().rstrip("\n")
+            raw: bytes = await self.response.content.readuntil(b"\n\n")
+            return raw.decode().rstrip("\n")
 
     async def event(self) -> tuple[str, Any]:
         """The next event's name and data, comments passed over."""
