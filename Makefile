@@ -6,7 +6,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproj
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-compose check format docs bench faults pictures lock clean
+.PHONY: help setup demo up test test-compose test-cluster check format docs bench faults pictures lock clean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -26,12 +26,16 @@ test: check ## Run everything CI runs
 test-compose: $(READY) ## The containers on a real engine; skipped where there is none
 	@$(BIN)/python tests/compose/run.py
 
+test-cluster: $(READY) ## Three nats-servers, each killed in turn under traffic
+	$(BIN)/python -m pytest -m cluster -s tests/faults/test_cluster.py
+
 check: $(READY) ## Style, types, import rules and drift of generated documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate.py --check
+	$(BIN)/python tools/generate_kubernetes.py --check
 
 format: $(READY) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff format .
@@ -39,6 +43,7 @@ format: $(READY) ## Format the code and mend what can be mended by itself
 
 docs: $(READY) ## Write the generated documents anew
 	$(BIN)/python tools/generate.py
+	$(BIN)/python tools/generate_kubernetes.py
 
 bench: $(READY) ## Measure speed and memory beside the plain-NATS floor
 	$(BIN)/python benchmarks/run.py

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from countersign_contracts.event import CORE_SERVICES
 from countersign_harness.prometheus import PROMETHEUS, ROOT, WHY_NOT, installed
 
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
@@ -70,3 +71,29 @@ def test_what_the_rules_ask_for_exists() -> None:
     asked = {name for text in texts for name in re.findall(r"\b(countersign_\w+)", text)}
     unknown = {name for name in asked if re.sub(r"_(bucket|sum|count)$", "", name) not in listed and name not in listed}
     assert not unknown, f"no service has these: {sorted(unknown)}"
+
+
+def test_prometheus_finds_every_service_of_the_compose_file() -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "countersign")
+    found = {name: each["port"] for each in job["dns_sd_configs"] for name in each["names"]}
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert set(found) == set(CORE_SERVICES)
+    for service, port in found.items():
+        environment = compose[service]["environment"]
+        assert port == int(environment.get("COUNTERSIGN_HTTP_PORT") or environment["COUNTERSIGN_HEALTH_PORT"])
+
+
+def test_the_profile_mounts_what_is_there_and_the_dashboards_are_provisioned() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    watching = {name: each for name, each in compose.items() if "observability" in each.get("profiles", [])}
+    assert set(watching) == {"prometheus", "grafana", "otel-collector", "tempo", "nats-exporter"}
+    for name, each in watching.items():
+        assert each["read_only"] and each["cap_drop"] == ["ALL"], name
+        for volume in each.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert not source.startswith(".") or (ROOT / source).exists(), f"{name} mounts {source}"
+        assert all(port.startswith("127.0.0.1:") for port in each.get("ports", [])), f"{name} is on loopback alone"
+    provider = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/countersign.yml").read_text())
+    mounted = [volume.split(":")[1] for volume in watching["grafana"]["volumes"]]
+    assert provider["providers"][0]["options"]["path"] in mounted

@@ -11,6 +11,7 @@ import asyncio
 import http.client
 import importlib
 import os
+import ssl
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -67,11 +68,18 @@ class LocalOptions:
     slack: bool = False
     health_port_of: Mapping[str, int] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    http_cert_file: Path | None = None
+    http_key_file: Path | None = None
 
     @property
     def url(self) -> str:
         """The gateway's address."""
-        return f"http://{self.host}:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+    @property
+    def scheme(self) -> str:
+        """How the gateway is spoken to."""
+        return "http" if self.http_cert_file is None else "https"
 
     @property
     def nats_url(self) -> str:
@@ -183,7 +191,7 @@ class LocalSystem:
 
     def _record(self, started: str, pids: Mapping[str, int]) -> RunRecord:
         options = self.options
-        urls = {name: f"http://{options.host}:{port}" for name, port in options.gateway_ports().items()}
+        urls = {name: f"{options.scheme}://{options.host}:{port}" for name, port in options.gateway_ports().items()}
         return RunRecord(
             pid=os.getpid(),
             started=started,
@@ -238,6 +246,7 @@ class LocalSystem:
                 settings["agents_dirs"] = tuple(folder.absolute() for folder in options.agents_dirs)
             if service == "gateway":
                 settings |= {"http_host": options.host, "http_port": ports[name]}
+                settings |= {"http_cert_file": options.http_cert_file, "http_key_file": options.http_key_file}
             else:
                 settings["health_port"] = ports[name]
             settings |= options.overrides.get(service, {})
@@ -246,7 +255,9 @@ class LocalSystem:
                     name,
                     target=_target(name, service, settings, self.failpoints),
                     after=("bootstrap",) if service != "gateway" else ("bootstrap", *back),
-                    ready=probe_of("127.0.0.1" if service != "gateway" else options.host, ports[name]),
+                    ready=probe_of("127.0.0.1", ports[name])
+                    if service != "gateway"
+                    else probe_of(options.host, ports[name], tls=options.scheme == "https"),
                 )
             )
         return specs
@@ -271,11 +282,17 @@ def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failp
     return run_service
 
 
-def probe_of(host: str, port: int, path: str = "/health/ready") -> Callable[[], bool]:
-    """A probe: whether the address answers 200."""
+def probe_of(host: str, port: int, path: str = "/health/ready", *, tls: bool = False) -> Callable[[], bool]:
+    """A probe: whether the address answers 200. Its certificate is for others, and of another name than ``host``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 
     def probe() -> bool:
-        connection = http.client.HTTPConnection(host, port, timeout=0.4)
+        connection = (
+            http.client.HTTPSConnection(host, port, timeout=0.4, context=context)
+            if tls
+            else http.client.HTTPConnection(host, port, timeout=0.4)
+        )
         try:
             connection.request("GET", path)
             return connection.getresponse().status == 200

@@ -6,6 +6,7 @@ import typer
 
 from .commands import actions, agents, approvals, audit, deadletter, deploy, people, stops, system, webhooks
 from .commands.apply import apply
+from .commands.backup import backup, restore
 from .commands.demo import demo
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ app.add_typer(stops.app, name="stops")
 app.add_typer(audit.app, name="audit")
 app.add_typer(deadletter.app, name="deadletter")
 app.command()(demo)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(deploy.app, name="bootstrap")
 app.command("serve")(deploy.serve_)
 app.command()(system.version)

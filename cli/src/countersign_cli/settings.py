@@ -16,6 +16,10 @@ class ClientSettings(BaseSettings):
     url: str | None = Field(default=None, description="the gateway, e.g. https://countersign.example.com")
     token: str | None = Field(default=None, description="your token")
     data_dir: Path = Field(default=Path(".countersign"), description="data folder of a local system")
+    http_cert_file: Path | None = Field(
+        default=None, description="of a local system: the gateway serves TLS with this certificate"
+    )
+    http_key_file: Path | None = Field(default=None, description="its private key")
     replicas: str | None = Field(
         default=None, description="processes of each service under `countersign up`, e.g. `policy=2,executor=2`"
     )

@@ -19,9 +19,10 @@ SLOW_S = 0.8
 
 
 class CountingDownstream:
-    """``async with`` it. ``mood`` holds for the calls that arrive from now on."""
+    """``async with`` it. ``mood`` holds for the calls that arrive from now on. ``port`` 0 takes any."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
         self.calls: list[Call] = []
         self.mood: Mood = "well"
         self.url = ""
@@ -32,7 +33,7 @@ class CountingDownstream:
         app.router.add_route("*", "/{tail:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,11 +90,15 @@ class Session:
 
 @asynccontextmanager
 async def session(
-    folder: Path, outcome: Outcome, say: Callable[[str], None], pace: Pace | None = None
+    folder: Path,
+    outcome: Outcome,
+    say: Callable[[str], None],
+    pace: Pace | None = None,
+    make: Callable[[Path, Mapping[str, str]], System] = System,
 ) -> AsyncIterator[Session]:
-    """A system under traffic; afterwards ``outcome`` is complete."""
+    """A system under traffic, as ``make`` makes it; afterwards ``outcome`` is complete."""
     began = time.monotonic()
-    async with CountingDownstream() as downstream, System(folder, SETTINGS) as system:
+    async with CountingDownstream() as downstream, make(folder, SETTINGS) as system:
         traffic = Traffic(system, downstream, outcome.seed, pace or Pace())
         await traffic.prepare()
         here = Session(outcome, Scene(system, downstream), traffic, began, say)

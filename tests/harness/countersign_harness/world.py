@@ -105,6 +105,7 @@ class World:
         self.downstream = Downstream()
         self.services: dict[str, Any] = {}
         self.http = aiohttp.ClientSession()
+        self.scheme = "http"
         self.url = ""
         self.tokens: dict[str, str] = {}
         self.creds: dict[str, Path] = {}
@@ -120,7 +121,7 @@ class World:
         started = await asyncio.gather(*(self._start(name, failpoints, overrides) for name in names))
         self.services = dict(zip(names, started, strict=True))
         self.services["gateway"] = await self._start("gateway", failpoints, overrides)
-        self.url = f"http://127.0.0.1:{self.services['gateway'].http.port}"
+        self.url = f"{self.scheme}://127.0.0.1:{self.services['gateway'].http.port}"
         self.tokens["admin"] = self.stack.layout.admin_token.read_text().strip()
         result = await self.apply({"tools.yaml": TOOLS, "profiles.yaml": PROFILES, "agents.yaml": AGENTS})
         assert result["errors"] == [], result

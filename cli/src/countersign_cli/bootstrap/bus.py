@@ -5,15 +5,20 @@ Each stream carries the version that applied it last, so that an older one does 
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
 import nats
+import nats.errors
 import orjson
 from nats.aio.client import Client
 
+from countersign_chassis.connection import servers_of
 from countersign_contracts import subjects, topology
-from countersign_contracts.errors import CountersignError
+from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.projection import BUCKETS
 
 from .layout import Layout
@@ -22,35 +27,54 @@ _SECOND = 1_000_000_000
 _APPLIED_BY = "countersign.version"
 
 
-async def apply_topology(url: str, layout: Layout) -> None:
+async def apply_topology(
+    url: str, layout: Layout, *, replicas: int | None = None, tls: ssl.SSLContext | None = None
+) -> None:
     """Create what is missing and update what differs.
 
-    Raises :class:`CountersignError` with the server's reason, or if a newer version has applied its own.
+    ``replicas`` is of how many servers each stream has a copy; None leaves those that there are (new ones: 1). Raises
+    :class:`Unavailable` while a cluster forms, :class:`CountersignError` with the server's reason, or if a newer
+    version has applied its own.
     """
     ours = version("countersign-contracts")
     for account in ("AGENTS", "CORE"):
-        client = await nats.connect(
-            url,
-            user_credentials=str(layout.creds(f"bootstrap-{account.lower()}")),
-            inbox_prefix=subjects.inbox("bootstrap"),
-            connect_timeout=5,
-            allow_reconnect=False,
-        )
-        try:
+        async with _connected(url, layout, account, tls) as client:
             for stream in topology.STREAMS:
                 if stream.account == account:
-                    await _stream(client, stream_config(stream), ours)
+                    await _stream(client, stream_config(stream), ours, replicas)
                     for consumer in topology.CONSUMERS:
                         if consumer.stream == stream.name:
                             await _consumer(client, consumer)
             if account == "CORE":
                 for bucket in BUCKETS:
-                    await _stream(client, bucket_config(bucket.name), ours)
-        finally:
-            await client.close()
+                    await _stream(client, bucket_config(bucket.name), ours, replicas)
 
 
-def stream_config(stream: topology.Stream, replicas: int = 1) -> dict[str, Any]:
+@asynccontextmanager
+async def _connected(url: str, layout: Layout, account: str, tls: ssl.SSLContext | None) -> AsyncIterator[Client]:
+    """The first server that answers; raises what the last one was not reached for."""
+    *others, last = servers_of(url, tls)
+    for server in (*others, last):
+        try:
+            client = await nats.connect(
+                server,
+                user_credentials=str(layout.creds(f"bootstrap-{account.lower()}")),
+                inbox_prefix=subjects.inbox("bootstrap"),
+                connect_timeout=5,
+                allow_reconnect=False,
+                tls=tls,
+            )
+            break
+        except (OSError, TimeoutError, nats.errors.Error):
+            if server is last:
+                raise
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def stream_config(stream: topology.Stream) -> dict[str, Any]:
     """The server's configuration of a stream. Nothing may be deleted from what the ledger is made of."""
     record = stream.account == "CORE" and stream.name != "DEADLETTER"
     each = stream.max_msgs_per_subject
@@ -65,7 +89,7 @@ def stream_config(stream: topology.Stream, replicas: int = 1) -> dict[str, Any]:
         "max_bytes": stream.max_bytes,
         "max_msg_size": stream.max_msg_bytes,
         "duplicate_window": stream.duplicate_window_s * _SECOND,
-        "num_replicas": replicas,
+        "num_replicas": 1,
         "deny_delete": record,
         "deny_purge": record,
         "allow_rollup_hdrs": False,
@@ -73,7 +97,7 @@ def stream_config(stream: topology.Stream, replicas: int = 1) -> dict[str, Any]:
     } | bounded
 
 
-def bucket_config(name: str, replicas: int = 1) -> dict[str, Any]:
+def bucket_config(name: str) -> dict[str, Any]:
     """The server's configuration of a key-value bucket (ADR-8), without purge by rollup."""
     return {
         "name": f"KV_{name}",
@@ -85,17 +109,20 @@ def bucket_config(name: str, replicas: int = 1) -> dict[str, Any]:
         "max_bytes": 256 * topology.MIB,
         "max_msg_size": topology.MAX_PAYLOAD_BYTES,
         "duplicate_window": 120 * _SECOND,
-        "num_replicas": replicas,
+        "num_replicas": 1,
         "deny_delete": True,
         "allow_rollup_hdrs": False,
         "allow_direct": True,
     }
 
 
-async def _stream(client: Client, config: dict[str, Any], ours: str) -> None:
+async def _stream(client: Client, config: dict[str, Any], ours: str, replicas: int | None) -> None:
     name = config["name"]
-    signed = config | {"metadata": {_APPLIED_BY: ours}}
     found = await _api(client, f"STREAM.INFO.{name}", None, missing_ok=True)
+    if replicas is None and found is not None:
+        replicas = int(found["config"]["num_replicas"])
+    config["num_replicas"] = replicas or 1
+    signed = config | {"metadata": {_APPLIED_BY: ours}}
     if found is None:
         await _api(client, f"STREAM.CREATE.{name}", signed)
         return
@@ -140,5 +167,6 @@ async def _api(client: Client, verb: str, body: Any, *, missing_ok: bool = False
     if error := answer.get("error"):
         if missing_ok and error.get("code") == 404:
             return None
-        raise CountersignError(f"nats-server refused {verb}: {error.get('description')}")
+        refused = f"nats-server refused {verb}: {error.get('description')}"
+        raise Unavailable(refused) if error.get("code") in (500, 503) else CountersignError(refused)
     return answer

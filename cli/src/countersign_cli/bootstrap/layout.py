@@ -58,6 +58,20 @@ class Layout:
         return self.nats / "server.conf"
 
     @property
+    def nats_accounts(self) -> Path:
+        """What any nats-server must be told of operator, accounts and limits, for a configuration that includes it."""
+        return self.nats / "accounts.conf"
+
+    def node(self, name: str) -> Path:
+        """The folder of one nats-server of a cluster."""
+        return self.nats / name
+
+    @property
+    def cluster_secret(self) -> Path:
+        """What the nats-servers of a cluster show each other."""
+        return self.root / "keys" / "nats-cluster.secret"
+
+    @property
     def agents_account(self) -> Path:
         """The JWT of account AGENTS as bootstrap made it, before revocations."""
         return self.nats / "agents-account.jwt"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from countersign_chassis.natsauth import (
     AccountLimits,
@@ -16,12 +19,14 @@ from countersign_chassis.natsauth import (
     KeyPair,
     Permissions,
     ScopedKey,
+    ServerTls,
     account_jwt,
     account_push_permissions,
     creds_file,
     operator_jwt,
     read_claims,
     server_config,
+    shared_config,
     user_jwt,
 )
 from countersign_chassis.sealing import OpenKey, key_text, new_key, read_key
@@ -32,6 +37,7 @@ from countersign_ledger import SigningKey, TrustBundle, TrustedKey
 
 from ..embedded.datadir import write_secret
 from .layout import Layout
+from .nodes import Node, check_nodes, write_configs
 
 #: Upper bounds, not reservations of real space; the streams of the topology fit below them.
 CORE_DISK_BYTES = 12 * 1024**3
@@ -58,8 +64,14 @@ def prepare_material(
     nats_port: int,
     monitor_port: int | None = None,
     ports_file_dir: Path | None = None,
+    nodes: Sequence[Node] = (),
+    nats_tls: ServerTls | None = None,
 ) -> Material:
-    """Make what is missing, then write the trust bundle and nats-server's configuration anew."""
+    """Make what is missing, then write the trust bundle and nats-server's configuration anew.
+
+    With ``nodes`` nats-server is a cluster, each with a configuration of its own; ``nats_host`` is where each listens.
+    """
+    check_nodes(nodes)
     layout.make()
     at = int(time.time())
     operator = _pair(layout, "operator", "operator")
@@ -73,6 +85,7 @@ def prepare_material(
     bootstrap_signing = _pair(layout, "agents-bootstrap-signing", "account")
     system_signing = _pair(layout, "system-signing", "account")
 
+    copies = max(1, len(nodes))  # of each stream: every copy counts against its account
     accounts = {
         system.public: account_jwt(
             "SYS", system.public, operator_signing, issued_at=at, signing_keys=[system_signing.public]
@@ -83,10 +96,17 @@ def prepare_material(
             operator_signing,
             issued_at=at,
             signing_keys=[core_signing.public],
-            jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES),
+            jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES * copies),
         ),
         agents.public: _agents_account(
-            layout, agents, operator_signing, agents_service_signing, agents_signing, bootstrap_signing, at
+            layout,
+            agents,
+            operator_signing,
+            agents_service_signing,
+            agents_signing,
+            bootstrap_signing,
+            AGENTS_DISK_BYTES * copies,
+            at,
         ),
     }
     _users(layout, core_signing, core.public, agents_service_signing, agents.public, at)
@@ -99,22 +119,29 @@ def prepare_material(
         account_push_permissions(agents.public, subjects.inbox("registry")),
         at,
     )
-    config = server_config(
-        server_name="countersign",
-        operator=operator_jwt(
+    shared: dict[str, Any] = {
+        "operator": operator_jwt(
             operator, signing_keys=[operator_signing.public], system_account=system.public, issued_at=at
         ),
-        system_account=system.public,
-        accounts=accounts,
-        jetstream_dir=layout.nats / "jetstream",
-        resolver_dir=layout.nats / "resolver",
-        host=nats_host,
-        port=nats_port,
+        "system_account": system.public,
+        "accounts": accounts,
+    }
+    write_secret(layout.nats_accounts, shared_config(**shared))
+    text = partial(
+        server_config,
+        **shared,
         monitor_port=monitor_port,
-        ports_file_dir=ports_file_dir,
         jetstream_disk_bytes=CORE_DISK_BYTES + AGENTS_DISK_BYTES,
     )
-    write_secret(layout.nats_config, config)
+    write_configs(
+        layout,
+        text,
+        nodes=nodes,
+        host=nats_host,
+        port=nats_port,
+        tls=nats_tls,
+        ports_file_dir=ports_file_dir,
+    )
     deployment = _trust(layout)
     _argument_keys(layout)
     if not layout.codes_key.exists():
@@ -138,6 +165,7 @@ def _agents_account(
     service_signing: KeyPair,
     agents_signing: KeyPair,
     bootstrap_signing: KeyPair,
+    disk_bytes: int,
     at: int,
 ) -> str:
     """Agents' users come from a scoped key: its template is all they may do, whatever their JWT says.
@@ -156,7 +184,7 @@ def _agents_account(
             ScopedKey(agents_signing.public, "agent", _permissions(agent_access()), AGENT_LIMITS),
             ScopedKey(bootstrap_signing.public, "bootstrap", _permissions(bootstrap_access()), BOOTSTRAP_LIMITS),
         ],
-        jetstream=JetStreamLimits(disk_bytes=AGENTS_DISK_BYTES),
+        jetstream=JetStreamLimits(disk_bytes=disk_bytes),
         limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
     )
     if jwt != known:
@@ -175,6 +203,12 @@ def agent_access(name: str = "{{name()}}") -> topology.Access:
 def bootstrap_access(name: str = "{{name()}}") -> topology.Access:
     """What whoever holds the bootstrap credential of that discovery token may do."""
     return topology.Access((subjects.REGISTER,), (f"{subjects.bootstrap_inbox(name)}.>",))
+
+
+def _disk_of(jwt: str) -> int:
+    """How much the account may store: one server has become a cluster, or the other way round, where that differs."""
+    found: int = read_claims(jwt.strip())["nats"]["limits"]["disk_storage"]
+    return found
 
 
 def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: KeyPair, agents: str, at: int) -> None:

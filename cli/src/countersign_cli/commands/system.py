@@ -70,6 +70,8 @@ def up(
         health_port=health_port,
         agents_dirs=tuple(agents_dir if agents_dir is not None else _AGENTS_DIR if _AGENTS_DIR[0].is_dir() else ()),
         log_level=log_level,
+        http_cert_file=settings.http_cert_file,
+        http_key_file=settings.http_key_file,
         replicas=read_replicas(replicas if replicas is not None else settings.replicas or ""),
         slack=has_slack(folder),
     )
@@ -106,7 +108,7 @@ def say_ready(system: LocalSystem) -> None:
         ("", ""),
         [
             ("gateway", f"{options.url}  (API: {options.url}/openapi.json)"),
-            *((name, f"http://{options.host}:{port}") for name, port in further.items()),
+            *((name, f"{options.scheme}://{options.host}:{port}") for name, port in further.items()),
             ("NATS", options.nats_url),
             ("admin token", system.layout.admin_token),
             ("trust bundle", system.layout.trust),
@@ -144,7 +146,8 @@ def status(
     client = Client.find(settings)
     run = DataDir(settings.data_dir).read_run() if settings.url is None else None
     ports = {k: v for k, v in (run.ports if run else {}).items() if k != "nats"}
-    services = {name: _health(f"http://127.0.0.1:{port}") for name, port in ports.items()} or {
+    urls = run.urls if run else {}  # the gateways'; they may speak TLS
+    services = {name: _health(urls.get(name, f"http://127.0.0.1:{port}")) for name, port in ports.items()} or {
         "gateway": _health(client.url)
     }
     well = all(service["ready"] for service in services.values())

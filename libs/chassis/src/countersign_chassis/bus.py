@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -47,10 +48,11 @@ class Bus:
         instance: str | None = None,
         metrics: Metrics | None = None,
         tracer: Tracer = NO_TRACES,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._tracer = tracer
         self._measures = CommandMetrics(metrics) if metrics is not None else None
-        self.connection = NatsConnection(url, creds_file, name or key.service, log, instance)
+        self.connection = NatsConnection(url, creds_file, name or key.service, log, instance, tls)
         self._key = key
         self._trust = trust
         self._log = log

@@ -8,6 +8,7 @@ five turns of the event loop from the socket to a callback and two back: an acti
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,12 @@ class NatsClient(Client):
         self._listeners: dict[int, Callable[[Msg], None]] = {}
         self._write_due = False
         self._unhurried_due = False
+
+    def peer_expires(self) -> float | None:
+        """When the server's certificate expires, in unix seconds; None where the connection is none or not TLS."""
+        writer = None if self._transport is None else getattr(self._transport, "_io_writer", None)
+        shown = None if writer is None else writer.get_extra_info("peercert")
+        return ssl.cert_time_to_seconds(shown["notAfter"]) if shown else None
 
     # --- out --------------------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ callback, so errors are kept and told to whoever waits.
 from __future__ import annotations
 
 import asyncio
+import math
+import ssl
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +29,16 @@ from .client import NatsClient
 #: How long one attempt waits for its PubAck, and how long all attempts together may take.
 ATTEMPT_S = 2.0
 PUBLISH_S = 8.0
+#: How long each server has to let one in, before somebody is told that it does not; then it is tried again.
+OPEN_S = 4.0
+#: How often the same error is logged while it lasts.
+SAY_AGAIN_S = 30.0
+
+
+def servers_of(url: str, tls: ssl.SSLContext | None = None) -> list[str]:
+    """The servers that ``url`` names, one or several with commas between; with ``tls`` none is spoken to in clear."""
+    servers = [each.strip() for each in url.split(",") if each.strip()]
+    return [each.replace("nats://", "tls://", 1) for each in servers] if tls is not None else servers
 
 
 class PublishRefused(CountersignError):
@@ -61,12 +74,24 @@ class _Batch:
 class NatsConnection:
     """A connection that publishes with acknowledgement. ``name`` is the user's, and the inbox prefix's last part.
 
+    ``url`` may name several servers of one cluster, with commas between: any will do, and another where one is gone.
+    ``tls`` says whose certificates are believed; with it no connection is made in clear.
     ``instance`` is what nats-server lists it as, where several processes share the user.
     """
 
-    def __init__(self, url: str, creds_file: Path | None, name: str, log: Any, instance: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        creds_file: Path | None,
+        name: str,
+        log: Any,
+        instance: str | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._listed_as = f"countersign-{instance or name}"
         self._url = url
+        self._servers = servers_of(url, tls)
+        self._tls = tls
         self._creds = creds_file
         self.name = name
         self.client = NatsClient()
@@ -74,6 +99,7 @@ class NatsConnection:
         self._awaited: dict[str, Callable[[Msg], None]] = {}
         self._tokens = count()
         self._reply_prefix = ""
+        self._said_at = 0.0
         self._on_reconnect: list[Callable[[], Awaitable[None]]] = []
         self.last_error: str | None = None
 
@@ -82,6 +108,11 @@ class NatsConnection:
         """Whether the server is reachable now."""
         return bool(self.client.is_connected)
 
+    def certificate_left_s(self) -> float:
+        """Seconds until the certificate expires that the server showed when it was connected to; NaN without one."""
+        expires = self.client.peer_expires()
+        return math.nan if expires is None else expires - time.time()
+
     def on_reconnect(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run ``action`` each time the connection came back."""
         self._on_reconnect.append(action)
@@ -89,25 +120,30 @@ class NatsConnection:
     async def open(self) -> None:
         """Connect; raises :class:`Unavailable` if the server is not there, so that the caller can wait and say so."""
         self.client = NatsClient()
+        self.last_error = None
         try:
-            await self.client.connect(
-                self._url,
-                name=self._listed_as,
-                user_credentials=str(self._creds) if self._creds else None,
-                inbox_prefix=f"_INBOX.{self.name}",
-                allow_reconnect=True,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; annotated as int, any number works
-                connect_timeout=3,
-                ping_interval=10,
-                max_outstanding_pings=2,
-                pending_size=64 * 1024 * 1024,
-                error_cb=self._error,
-                reconnected_cb=self._reconnected,
-            )
+            # the library itself would try for ever, and nobody would know why
+            async with asyncio.timeout(OPEN_S * len(self._servers)):
+                await self.client.connect(
+                    self._servers,
+                    tls=self._tls,
+                    name=self._listed_as,
+                    user_credentials=str(self._creds) if self._creds else None,
+                    inbox_prefix=f"_INBOX.{self.name}",
+                    allow_reconnect=True,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds; annotated as int, any number works
+                    connect_timeout=3,
+                    ping_interval=10,
+                    max_outstanding_pings=2,
+                    pending_size=64 * 1024 * 1024,
+                    error_cb=self._error,
+                    reconnected_cb=self._reconnected,
+                )
         except (OSError, TimeoutError, nats.errors.Error) as error:
             await self.client.close()  # a refused connect leaves its socket open
-            raise Unavailable(f"nats-server at {self._url} does not accept {self.name}: {error}") from None
+            why = self._why(error)
+            raise Unavailable(f"nats-server at {self._url} does not accept {self.name}: {why}") from None
         self._reply_prefix = self.client.new_inbox() + "."
         await self.client.listen(self._reply_prefix + "*", self._replied)
 
@@ -121,7 +157,7 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Flush what was published and disconnect."""
-        if self.client.is_closed:
+        if self.client.is_closed or not self._reply_prefix:  # never opened: there is nothing to flush
             return
         try:
             async with asyncio.timeout(1):
@@ -131,8 +167,15 @@ class NatsConnection:
         await self.client.close()
 
     async def _error(self, error: Exception) -> None:
-        self.last_error = str(error) or type(error).__name__
-        self._log.warning("nats", user=self.name, error=self.last_error)
+        said, self.last_error = self.last_error, str(error) or type(error).__name__
+        now = asyncio.get_running_loop().time()
+        if said != self.last_error or now - self._said_at > SAY_AGAIN_S:  # it is tried several times a second
+            self._said_at = now
+            self._log.warning("nats", user=self.name, error=self.last_error)
+
+    def _why(self, error: Exception) -> str:
+        """What the library said last: of its tries only the time that they took comes up here."""
+        return str(error) or self.last_error or "no answer"
 
     async def _reconnected(self) -> None:
         self._log.info("nats connection is back", user=self.name)

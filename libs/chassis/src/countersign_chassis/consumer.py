@@ -20,11 +20,12 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from countersign_contracts.envelope import Envelope, open_event
-from countersign_contracts.errors import CountersignError, Malformed, Refused
+from countersign_contracts.errors import CountersignError, Malformed
 from countersign_contracts.event import Event
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
 
+from .binding import bind
 from .bus import Bus
 from .client import NatsClient
 from .connection import NatsConnection
@@ -35,13 +36,12 @@ from .outages import OUTAGES
 from .tracing import NO_TRACES, Tracer, doing
 
 _EXPIRES_S = 30.0
-_HEARTBEAT_S = 5.0
+_HEARTBEAT_S = 2.0  # a node of a cluster that dies takes the standing pull along without a word
 #: How often is asked whether a consumer that is gone was made anew.
 _GONE_S = 0.5
 
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
-_APPLIED_BY = "bootstrap applies the topology at every start of `countersign up`"
 
 
 class EventConsumer:
@@ -127,13 +127,14 @@ class EventConsumer:
     # --- life -------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Compare the server's consumer with the topology, then pull. Raises :class:`Refused` where they differ.
+        """Compare the server's consumer with the topology, then pull. Raises :class:`Refused` where they differ,
+        :class:`Unavailable` where JetStream does not answer.
 
         Does nothing a second time: a service may start one of its own before all are started.
         """
         if self._subscription is not None:
             return
-        await self._bind()
+        await bind(self.client, self.spec)
         self._inbox = self.client.new_inbox()
         self._subscription = await self.client.listen(self._inbox, self._receive)
         self._pull()
@@ -158,19 +159,6 @@ class EventConsumer:
                 task.cancel()
         while self._arrived:
             self.tell_server(self._arrived.popleft().reply, b"-NAK")
-
-    async def _bind(self) -> None:
-        reply = await self.client.request(f"$JS.API.CONSUMER.INFO.{self.spec.stream}.{self.spec.name}", b"", timeout=3)
-        info = orjson.loads(reply.data)
-        if "error" in info:
-            raise Refused(
-                f"consumer {self.spec.name} of stream {self.spec.stream} is missing"
-                f" ({info['error'].get('description')}); {_APPLIED_BY}"
-            )
-        config = info["config"]
-        filters = set(config.get("filter_subjects") or [config.get("filter_subject", "")])
-        if filters != set(self.spec.filters) or config.get("ack_policy") != "explicit":
-            raise Refused(f"consumer {self.spec.name} differs from the topology; {_APPLIED_BY}")
 
     # --- pulling ----------------------------------------------------------------------------------
 

@@ -24,6 +24,10 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProx
 _MIGRATION = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 
 
+#: How long a connection or its answer is waited for, before PostgreSQL counts as away.
+ASKED_WITHIN_S = 3.0
+
+
 class MigrationError(CountersignError):
     """The schema in the database does not fit this version of the service."""
 
@@ -69,6 +73,20 @@ class Database:
         self._pool = await pool
         if self._measures is not None:
             self._measures.watch(pool)
+
+    async def trouble(self) -> str | None:
+        """Why it cannot be worked with now; None if it can, or if all connections are busy working."""
+        try:
+            async with self.pool.acquire(timeout=ASKED_WITHIN_S) as connection:
+                try:
+                    await connection.execute("SELECT 1", timeout=ASKED_WITHIN_S)
+                except TimeoutError:
+                    return f"PostgreSQL does not answer within {ASKED_WITHIN_S:.0f} s"
+        except TimeoutError:
+            return None
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            return f"PostgreSQL is away: {str(error) or type(error).__name__}"
+        return None
 
     async def close(self) -> None:
         """Close every connection; those still busy after two seconds are cut."""

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from countersign_contracts.errors import CountersignError
 
 from .metrics import Metrics
+from .tls import ServerCertificate
 from .tracing import Tracer
 
 
@@ -28,11 +29,15 @@ class _Uvicorn(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves an ASGI application until stopped. ``port`` 0 takes any free one; afterwards ``port`` is the real one."""
+    """Serves an ASGI application until stopped. ``port`` 0 takes any free one; afterwards ``port`` is the real one.
 
-    def __init__(self, app: Any, host: str, port: int) -> None:
+    With a ``certificate`` it speaks TLS, and nothing else.
+    """
+
+    def __init__(self, app: Any, host: str, port: int, certificate: ServerCertificate | None = None) -> None:
         self.host = host
         self.port = port
+        context = certificate.context if certificate is not None else None
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
@@ -44,6 +49,7 @@ class HttpServer:
                 timeout_graceful_shutdown=3,
                 loop="none",
                 http="httptools",
+                ssl_context_factory=None if context is None else lambda _config, _default: context,
             )
         )
         self._task: asyncio.Task[None] | None = None

@@ -57,7 +57,7 @@ def example(request_id: str) -> dict[str, str]:
 class Bounded:
     """The values of a label that others choose, such as a tool's name: the first ``limit`` of them, then ``other``."""
 
-    def __init__(self, limit: int = 100) -> None:
+    def __init__(self, limit: int = 50) -> None:
         self._limit = limit
         self._known: set[str] = set()
 

@@ -19,7 +19,10 @@ _GC_THRESHOLD = 20_000
 
 
 def run(make: Callable[[], Service]) -> int:
-    """Build and run a service until SIGTERM or SIGINT; returns the process's exit code. Errors are a line on stderr."""
+    """Build and run a service until SIGTERM or SIGINT; returns the process's exit code. Errors are a line on stderr.
+
+    At SIGHUP it looks at once for a renewed certificate.
+    """
     try:
         return serve(make)
     except CountersignError as error:
@@ -42,6 +45,7 @@ async def _main(make: Callable[[], Service]) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, service.reload)
     starting = asyncio.create_task(service.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)

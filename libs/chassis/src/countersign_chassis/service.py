@@ -41,10 +41,14 @@ from .queue_watch import QueueWatch
 from .redriving import Redriving
 from .settings import ServiceSettings
 from .sodium import signer, verifier
+from .tls import Renewal, ServerCertificate, trusting
 from .tracing import Tracer
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
+#: How often PostgreSQL is looked at for `/health/ready`.
+DATABASE_CHECK_S = 1.0
+
 Async = Callable[[], Awaitable[None]]
 
 
@@ -66,6 +70,7 @@ class Service:
         self.db = Database(
             settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance, metrics=self.metrics
         )
+        self._tls = trusting(settings.nats_ca_file)
         self.bus = Bus(
             settings.nats_url,
             settings.nats_core_creds_file,
@@ -76,12 +81,21 @@ class Service:
             instance,
             self.metrics,
             self.tracer,
+            self._tls,
         )
         self._consumer_metrics = ConsumerMetrics.of(self.metrics)
         self._background_failures = self.metrics.counter(
             "countersign_background_failures", "Background loops that raised and were restarted", ["loop"]
         )
+        self._certificate_left = self.metrics.gauge(
+            "countersign_certificate_left_seconds",
+            "Until a certificate expires: `http` the one shown to callers, `nats` the one nats-server showed last",
+            ["certificate"],
+        )
+        self._on_reload: list[Callable[[], None]] = []
         self._connections: list[NatsConnection] = [self.bus.connection]
+        if self._tls is not None:
+            self._certificate_left.labels("nats").set_function(self.bus.connection.certificate_left_s)
         self._migrations: list[str] = []
         self._mirrors: list[Mirror[Any]] = []
         self._answers: list[tuple[type[Command], Callable[[Any, str], Awaitable[Frozen]]]] = []
@@ -95,6 +109,7 @@ class Service:
         self._queue_watch = QueueWatch(self._consumers, self.metrics, self.log)
         self._started_at = time.monotonic()
         self._state = "not started"
+        self._database_trouble: str | None = None
         self._tell_about()
         self.http = HttpServer(
             health_app(self.about, self.unready, self.metrics), settings.health_host, settings.health_port
@@ -108,7 +123,9 @@ class Service:
 
     def connection(self, name: str, creds_file: Path | None) -> NatsConnection:
         """A further NATS connection, as another user (for a service that stands in both accounts)."""
-        connection = NatsConnection(self.settings.nats_url, creds_file, name, self.log, self.settings.instance)
+        connection = NatsConnection(
+            self.settings.nats_url, creds_file, name, self.log, self.settings.instance, self._tls
+        )
         self._connections.append(connection)
         return connection
 
@@ -224,10 +241,27 @@ class Service:
         """The health and metrics pages, for a service that puts them into an application of its own."""
         return health_routes(self.about, self.unready, self.metrics)
 
-    def serve(self, app: Any, host: str, port: int) -> None:
-        """Serve an application of the service's own, measured, instead of the bare health pages."""
+    def serve(
+        self, app: Any, host: str, port: int, certificate: ServerCertificate | None = None, *, check_s: float = 10
+    ) -> None:
+        """Serve an application of the service's own, measured, instead of the bare health pages.
+
+        With a ``certificate`` it is served over TLS. Its files are looked at every ``check_s`` seconds, and at once
+        after :meth:`reload`; what they hold then is shown to new connections.
+        """
         followed = TracedApp(app, self.tracer) if self.tracer.on else app
-        self.http = HttpServer(MeasuredApp(followed, self.metrics), host, port)
+        self.http = HttpServer(MeasuredApp(followed, self.metrics), host, port, certificate)
+        if certificate is not None:
+            renewal = Renewal(certificate, self.log, check_s)
+            self._on_reload.append(renewal.look)
+            self._certificate_left.labels("http").set_function(certificate.seconds_left)
+            self.ready_check("certificate", certificate.trouble)
+            self.background(renewal.run, "certificate")
+
+    def reload(self) -> None:
+        """Look at once at files that may have been renewed."""
+        for action in self._on_reload:
+            action()
 
     # --- health -----------------------------------------------------------------------------------
 
@@ -249,6 +283,7 @@ class Service:
                 for c in self._connections
                 if not c.connected
             ]
+        reasons += [] if self._database_trouble is None else [self._database_trouble]
         reasons += [each.trouble for each in self._consumers if each.trouble is not None]
         reasons += [f"{name}: {reason}" for name, check in self._ready_checks.items() if (reason := check())]
         return reasons
@@ -288,8 +323,12 @@ class Service:
         for connection in self._connections:
             await connection.barrier()
         for each in self._consumers:
-            await each.start()
-        backgrounds = [*self._backgrounds, ("queue watch", self._queue_watch.run)]
+            await self._wait_for("JetStream", each.start)
+        backgrounds = [
+            *self._backgrounds,
+            ("queue watch", self._queue_watch.run),
+            ("database", self._watch_database),
+        ]
         self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in backgrounds]
         self._state = "running"
         self.log.info("running", health_port=self.http.port)
@@ -311,6 +350,16 @@ class Service:
         await asyncio.to_thread(self.tracer.close)
         self._state = "stopped"
 
+    async def _watch_database(self) -> None:
+        while True:
+            await asyncio.sleep(DATABASE_CHECK_S)
+            trouble = await self.db.trouble()
+            if trouble is not None and self._database_trouble is None:
+                self.log.error("PostgreSQL is away; waiting", reason=trouble)
+            elif trouble is None and self._database_trouble is not None:
+                self.log.info("PostgreSQL is back")
+            self._database_trouble = trouble
+
     async def _open_database(self) -> None:
         try:
             await self.db.open()
@@ -326,6 +375,7 @@ class Service:
 
     async def _wait_for(self, what: str, action: Async) -> None:
         pause = 0.05
+        self._state = f"waiting for {what}"
         while True:
             try:
                 return await action()

@@ -14,7 +14,15 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="COUNTERSIGN_", extra="forbid", frozen=True)
 
-    nats_url: str = Field(default="nats://127.0.0.1:4222", description="nats-server of both accounts")
+    nats_url: str = Field(
+        default="nats://127.0.0.1:4222",
+        description="nats-server of both accounts; several of one cluster with commas between",
+    )
+    nats_ca_file: Path | None = Field(
+        default=None,
+        description="PEM of the authority whose certificate nats-server shows; with it every connection is TLS, and"
+        " the server's name is checked",
+    )
     nats_core_creds_file: Path | None = Field(default=None, description="this service's user in account CORE")
     postgres_dsn: str = Field(
         default="postgresql://127.0.0.1:5432/countersign",
@@ -28,8 +36,8 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_url: str | None = Field(
         default=None,
-        pattern=r"^https?://",
-        description="where spans go (OTLP/HTTP, JSON), e.g. http://otel-collector:4318/v1/traces; default: no traces",
+        pattern=r"^(https?://.+)?$",
+        description="where spans go (OTLP/HTTP, JSON), e.g. http://otel-collector:4318/v1/traces; none or empty: off",
     )
     trace_ratio: float = Field(
         default=0.01, ge=0, le=1, description="share of actions that are traced though their caller did not ask for it"

@@ -90,7 +90,7 @@ class Tracer:
     """Makes the spans of one service. ``ratio``: the share of actions that are followed though nobody asked for it."""
 
     def __init__(self, service: str, version: str, instance: str, url: str | None, ratio: float) -> None:
-        self.on = url is not None
+        self.on = bool(url)
         self._ratio = ratio
         self._resource = {
             "service.namespace": "countersign",

@@ -65,7 +65,7 @@ class NatsTransport:
         client = Client()
         try:
             await client.connect(
-                self._url,
+                [each.strip() for each in self._url.split(",")],
                 name=f"countersign-agent-{self.agent_id}",
                 **self.credentials(),
                 inbox_prefix=subjects.inbox(self.agent_id),

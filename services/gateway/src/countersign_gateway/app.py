@@ -5,6 +5,7 @@ from __future__ import annotations
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.sealing import DigestKey, SealKey, read_key
 from countersign_chassis.stored import StoredMessages
+from countersign_chassis.tls import ServerCertificate
 from countersign_contracts.actions import FINAL_STATES
 from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
 
@@ -126,7 +127,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     )
     about = service.about()
     app = make_app(parts, service.health_routes(), service.log, str(about["version"]))
-    service.serve(app, settings.http_host, settings.http_port)
+    certificate = None
+    if settings.http_cert_file is not None and settings.http_key_file is not None:
+        certificate = ServerCertificate(settings.http_cert_file, settings.http_key_file)
+    service.serve(app, settings.http_host, settings.http_port, certificate, check_s=settings.http_cert_check_s)
 
     service.on_start(open_actions.recount)
     service.on_start(overhearing.start)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from countersign_chassis import ServiceSettings
 
@@ -14,6 +15,13 @@ class Settings(ServiceSettings):
 
     http_host: str = Field(default="127.0.0.1", description="where the public API listens")
     http_port: int = Field(default=8001, ge=0, le=65535, description="0: any free port")
+    http_cert_file: Path | None = Field(
+        default=None, description="PEM certificate and its chain: the API is served over TLS; needs `http_key_file`"
+    )
+    http_key_file: Path | None = Field(default=None, description="its private key, PEM without a passphrase")
+    http_cert_check_s: float = Field(
+        default=10, gt=0, description="how often these files are looked at for a renewed certificate; SIGHUP: at once"
+    )
     nats_agents_creds_file: Path | None = Field(default=None, description="the gateway's user in account AGENTS")
     seal_key_file: Path = Field(
         default=Path(".countersign/keys/executor-box.pub"),
@@ -53,3 +61,9 @@ class Settings(ServiceSettings):
         description="an action whose end audit does not have so long after it is sent again; above the 30 s that a"
         " statement may take",
     )
+
+    @model_validator(mode="after")
+    def _certificate_with_its_key(self) -> Self:
+        if (self.http_cert_file is None) != (self.http_key_file is None):
+            raise ValueError("http_cert_file and http_key_file belong together: set both, or neither")
+        return self

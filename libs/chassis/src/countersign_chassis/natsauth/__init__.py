@@ -10,6 +10,7 @@ It knows NATS and nothing of what is sent over it: accounts, roles and subjects 
 """
 
 from .claims import EVERY_USER, account_jwt, creds_file, operator_jwt, read_claims, user_jwt, with_revocations
+from .cluster import Cluster, ServerTls
 from .keys import (
     InvalidKeyError,
     KeyKind,
@@ -29,7 +30,7 @@ from .permissions import (
     ScopedKey,
 )
 from .push import AccountPushRefusedError, AccountPushUnansweredError, account_push_permissions, push_account
-from .server import server_config
+from .server import server_config, shared_config
 
 __all__ = [
     "EVERY_USER",
@@ -37,6 +38,7 @@ __all__ = [
     "AccountLimits",
     "AccountPushRefusedError",
     "AccountPushUnansweredError",
+    "Cluster",
     "ConnectionLimits",
     "InvalidClaimError",
     "InvalidKeyError",
@@ -46,6 +48,7 @@ __all__ = [
     "NatsAuthError",
     "Permissions",
     "ScopedKey",
+    "ServerTls",
     "account_jwt",
     "account_push_permissions",
     "creds_file",
@@ -56,6 +59,7 @@ __all__ = [
     "read_claims",
     "require_public_key",
     "server_config",
+    "shared_config",
     "user_jwt",
     "with_revocations",
 ]
