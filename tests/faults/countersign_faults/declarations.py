@@ -108,6 +108,19 @@ stages: [{{name: one, approvers: [anyone]}}]
 deadline_s: 1
 """
 
+#: Where the business system is told of approvals: such calls are not the agents'.
+TOLD = "/told"
+#: The name of the secret that they are signed with.
+SECRET = "faults"
+
+_WEBHOOK = f"""\
+kind: webhook
+name: faults
+url: {{url}}{TOLD}
+secret: {SECRET}
+allow_private: true
+"""
+
 
 def rules(turn: int) -> list[dict[str, str]]:
     """Who approves what; each turn says the same in other words, so that applying it is a change."""
@@ -133,5 +146,6 @@ def documents(downstream: str) -> list[dict[str, str]]:
         for tool in TOOLS.values()
     )
     agents = "---\n".join(_AGENT.format(agent=agent) for agent in AGENTS)
-    texts = {"tools.yaml": tools, "profile.yaml": _PROFILE, "agents.yaml": agents}
+    webhook = _WEBHOOK.format(url=downstream)
+    texts = {"tools.yaml": tools, "profile.yaml": _PROFILE, "agents.yaml": agents, "webhook.yaml": webhook}
     return [*({"path": path, "text": text} for path, text in texts.items()), *rules(0)]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from aiohttp import web
 
+from .declarations import TOLD
 from .history import Call
 
 Mood = Literal["well", "slow", "drops", "cuts", "breaks"]
@@ -44,6 +45,8 @@ class CountingDownstream:
         await self._runner.cleanup()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path == TOLD:
+            return web.json_response({})
         at, mood = time.time(), self.mood
         body = (await request.read()).decode()
         key = request.headers.get("Idempotency-Key")

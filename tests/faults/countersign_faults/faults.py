@@ -23,7 +23,7 @@ DISK_FULL_S = 3.0
 #: Until traffic must have come by a failpoint. Some are reached by a vote or by an operator's change alone.
 REACHED_S = 20.0
 
-#: Every named point of the services.
+#: Every named point of the services that always run.
 FAILPOINTS = (
     "gateway.before_commit",
     "gateway.after_commit_before_publish",
@@ -39,6 +39,7 @@ FAILPOINTS = (
     "approvals.after_standing_before_publish",
     "approvals.after_change_before_publish",
     "approvals.after_void_before_publish",
+    "approvals.after_webhook_before_mark",
     "audit.before_commit",
     "audit.after_commit_before_ack",
     "executor.after_claim_before_call",

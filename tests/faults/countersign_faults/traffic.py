@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import random
 from collections import Counter
@@ -14,7 +15,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import new_id
 from countersign_sdk import Agent
 
-from .declarations import AGENTS, PAIR, SESSION_LIMIT, STANDING_USES, documents, rules
+from .declarations import AGENTS, PAIR, SECRET, SESSION_LIMIT, STANDING_USES, documents, rules
 from .downstream import CountingDownstream
 from .history import Accepted
 from .system import NotAnswered, System
@@ -69,6 +70,8 @@ class Traffic:
 
     async def prepare(self) -> None:
         """Declare what is governed, issue the agents' credentials, appoint a person who votes."""
+        secret = "whsec_" + base64.b64encode(b"of no other system than this").decode()
+        (self.system.layout.webhook_secrets / SECRET).write_text(secret)
         given = {"documents": documents(self.downstream.url), "dry_run": False}
         applied = await self.system.ok("POST", "/api/v1/apply", given)
         assert not applied["errors"], applied["errors"]
