@@ -132,4 +132,4 @@ def _picture(board: Board, title: str, name: str, rows: int) -> str:
         _environ={},
     )
     console.print(Screen(board), height=rows)
-    return console.export_svg(title=title, theme=MONOKAI, code_format=_FORMAT, unique_id=f"watch-{name}") + "\n"
+    return console.export_svg(title=title, theme=MONOKAI, code_format=_FORMAT, unique_id=f"watch-{name}")

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -345,13 +344,14 @@ async def test_standing_approvals_are_listed_and_revoked_with_a_reason(doors: An
 class Stream:
     """One client of the event stream."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: Any) -> None:
         self.response = response
 
     async def block(self) -> str:
         """The next event or comment."""
         async with asyncio.timeout(10):
-            return (await self.response.content.readuntil(b"\n\n")).decode().rstrip("\n")
+            raw: bytes = await self.response.content.readuntil(b"\n\n")
+            return raw.decode().rstrip("\n")
 
     async def event(self) -> tuple[str, Any]:
         """The next event's name and data, comments passed over."""
@@ -452,9 +452,9 @@ async def test_there_are_only_so_many_followers_and_who_leaves_makes_room(doors:
     streams[1].response.close()
 
 
-async def _tried(doors: Any) -> aiohttp.ClientResponse:
+async def _tried(doors: Any) -> Any:
     headers = {"Authorization": f"Bearer {doors.world.tokens['rita']}"}
-    response: aiohttp.ClientResponse = await doors.world.http.get(f"{doors.world.url}{PATH}/events", headers=headers)
+    response = await doors.world.http.get(f"{doors.world.url}{PATH}/events", headers=headers)
     response.close()
     return response
 
