@@ -40,6 +40,11 @@ OF_AGENTS = {
     "countersign.submission.v1",
     "countersign.lookup.v1",
     "countersign.heartbeat.v1",
+    "countersign.registration.v1",
+    "countersign.registered.v1",
+    "countersign.challenge.v1",
+    "countersign.renewal.v1",
+    "countersign.renewed.v1",
     topology.RESULT_TYPE,
 }
 quick = settings(
