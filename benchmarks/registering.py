@@ -20,9 +20,10 @@ import orjson
 import uvloop
 
 from countersign_chassis.natsauth import KeyPair
+from countersign_cli.embedded.datadir import DataDir
 from countersign_contracts import subjects
 from countersign_contracts.enrolment import registration_text, token_sha256
-from governed import System
+from governed import System, cpu_seconds
 
 _TOKEN = {"agent_type": "bench", "owner": {"team": "bench"}, "profile": "bench", "environments": ["dev"]}
 
@@ -81,10 +82,16 @@ async def _measure(system: System, issued: Any, creds: Path, options: argparse.N
             times = sorted([await register(body) for body in bodies][20:])
             print(f"alone, {what}: p50 {_at(times, 0.5):.1f} ms, p99 {_at(times, 0.99):.1f} ms", flush=True)
         bodies = [_said(secret) for _ in range(options.at_once)]
-        began = time.perf_counter()
+        run = DataDir(system.folder).read_run()
+        pids = dict(run.pids) if run else {}
+        before, began = cpu_seconds(pids), time.perf_counter()
         times = sorted(await asyncio.gather(*map(over_nats, bodies)))
         took = time.perf_counter() - began
+        after = cpu_seconds(pids)
         print(f"{len(bodies)} at once, over NATS: {took:.2f} s, p99 {_at(times, 0.99):.0f} ms", flush=True)
+        for name in ("registry", "postgres", "nats", "gateway"):
+            if name in before:
+                print(f"{name}: {1000 * (after[name] - before[name]) / len(bodies):.2f} ms of a core for each of these")
     await door.close()
 
 

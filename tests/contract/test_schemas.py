@@ -41,6 +41,11 @@ OF_AGENTS = {
     "countersign.lookup.v1",
     "countersign.listing.v1",
     "countersign.heartbeat.v1",
+    "countersign.registration.v1",
+    "countersign.registered.v1",
+    "countersign.challenge.v1",
+    "countersign.renewal.v1",
+    "countersign.renewed.v1",
     topology.RESULT_TYPE,
     topology.RESULTS_TYPE,
 }

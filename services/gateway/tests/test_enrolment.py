@@ -7,8 +7,6 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from countersign_chassis.natsauth import KeyPair
 from countersign_contracts.enrolment import registration_text, renewal_text, token_sha256
 
@@ -24,12 +22,8 @@ def signed(pair: KeyPair, text: bytes) -> str:
 
 async def post(world: Any, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, Any]:
     """As somebody without a credential."""
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(
-            world.url + path, data=json.dumps(body), headers={"Content-Type": "application/json", **(headers or {})}
-        ) as answer,
-    ):
+    headers = {"Content-Type": "application/json", **(headers or {})}
+    async with world.http.post(world.url + path, data=json.dumps(body), headers=headers) as answer:
         return answer.status, json.loads(await answer.read())
 
 

@@ -174,6 +174,20 @@ async def test_a_bootstrap_credential_can_do_nothing_but_register(fleet: Fleet, 
     await door.close()
 
 
+async def test_nobody_is_registered_into_another_s_inbox(fleet: Fleet, registry: Service) -> None:
+    """Whoever asks may name any subject as reply: the answer holds secrets, and one may not come from the registry."""
+    issued = await a_token(fleet)
+    creds = fleet.stack.layout.root / "bootstrap.creds"
+    creds.write_text(issued.nats_creds)
+    door = await connect(fleet, creds, subjects.bootstrap_inbox(issued.token.token_id))
+    body = orjson.dumps(said(issued.secret))
+    for reply in ("agents.alpha.control.x", "_INBOX.gateway.x", "_INBOX.alpha.x", ""):
+        await door.publish(subjects.REGISTER, body, reply=reply)
+    answer = await asked(door, subjects.REGISTER, said(issued.secret))  # the token is still unused
+    assert answer["agent_id"].startswith("security-")
+    await door.close()
+
+
 async def test_again_with_its_token_and_key_is_the_same_agent_and_another_key_is_refused(
     fleet: Fleet, registry: Service
 ) -> None:

@@ -33,7 +33,8 @@ async def test_packages_come_change_and_go_and_faults_are_listed(fleet: Fleet, t
     bad = a_package(agents, "broken", GOOD.replace("1.0.0", "x"))
     (agents / "none").mkdir()
     (agents / "README.md").write_text("no package")
-    await fleet.run(agents_dirs=(agents, tmp_path / "nowhere"), agents_dirs_every_s=0.05)
+    (tmp_path / "file").write_text("no folder")
+    await fleet.run(agents_dirs=(agents, tmp_path / "nowhere", tmp_path / "file"), agents_dirs_every_s=0.05)
 
     async def there(kinds: list[str], errors: int) -> bool:
         page = await packages(fleet)
@@ -41,10 +42,10 @@ async def test_packages_come_change_and_go_and_faults_are_listed(fleet: Fleet, t
 
     await fleet.until(lambda: there(["security"], 2))
     page = await packages(fleet)
-    assert page.folders == (str(agents), str(tmp_path / "nowhere"))
+    assert page.folders == (str(agents), str(tmp_path / "nowhere"), str(tmp_path / "file"))
     assert {(error.path, error.line) for error in page.errors} == {
         (str(bad), 3),
-        (str(tmp_path / "nowhere"), None),
+        (str(tmp_path / "file"), None),
     }
     a_package(agents, "sales")
     bad.write_text(GOOD.replace("SecurityAgent", "Mended"))

@@ -173,7 +173,7 @@ def _order(verb: str, done: str, doc: str) -> None:
         if json:
             return print_json(ordered)
         console.print(
-            f"{len(ordered['changed'])} agents: {verb}; {ordered['unchanged']} were {ordered['status']} before,"
+            f"{len(ordered['changed'])} now {ordered['status']}, {ordered['unchanged']} were so before,"
             f" {ordered['revoked']} stay revoked"
         )
         if ordered["more"]:

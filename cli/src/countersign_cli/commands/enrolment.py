@@ -30,16 +30,24 @@ def packages(json: Json = False) -> None:
         found, after = [*found, *further["items"]], further.get("next")
     if json:
         return print_json({"folders": page["folders"], "items": found, "errors": page["errors"]})
+    folders = ", ".join(map(_near, page["folders"])) or "any folder: `countersign up --agents-dir` says which"
     rows = [(_package(view["package"]), view["agents"], ago(view["discovered_at"])) for view in found]
     table(
         ("TYPE", "NAME", "VERSION", "DESCRIPTION", "AGENTS", "DISCOVERED"),
         [(*package, agents, discovered) for package, agents, discovered in rows],
-        "no packages" if page["folders"] else "no packages: no folder is looked into (`countersign up --agents-dir`)",
+        f"no packages in {folders}",
     )
     for error in page["errors"]:
-        where = error["path"] if error.get("line") is None else f"{error['path']}:{error['line']}"
+        path = _near(error["path"])
+        where = path if error.get("line") is None else f"{path}:{error['line']}"
         allowed = f" (allowed: {error['allowed']})" if error.get("allowed") else ""
         errors.print(escape(f"{where}: {error['message']}{allowed}"), soft_wrap=True)
+
+
+def _near(path: str) -> str:
+    """The path from here, if it is below; else as it is."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _package(package: dict[str, Any]) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def up(
     ] = None,
     agents_dir: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder with packages of agents; repeat for several. Default: ./agents, if it is there"),
+        typer.Option(help="Folder with packages of agents; repeat for several. Default: ./agents"),
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -68,7 +68,7 @@ def up(
         nats_port=nats_port,
         postgres_port=postgres_port,
         health_port=health_port,
-        agents_dirs=tuple(agents_dir if agents_dir is not None else _AGENTS_DIR if _AGENTS_DIR[0].is_dir() else ()),
+        agents_dirs=tuple(agents_dir if agents_dir is not None else _AGENTS_DIR),
         log_level=log_level,
         http_cert_file=settings.http_cert_file,
         http_key_file=settings.http_key_file,

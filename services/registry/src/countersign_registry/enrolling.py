@@ -169,8 +169,8 @@ class Enrolment:
         nkeys = {command.nkey for command in asked if command.nkey is not None}
         async with self._store.transaction() as connection:
             tokens = await self._enrolments.lock_by_secret(connection, {command.token_sha256 for command in asked})
-            holders = await self._enrolments.holders(connection, nkeys) if nkeys else {}
-            foreign = await self._enrolments.foreign(connection, nkeys) if nkeys else set()
+            taken_keys = await self._enrolments.taken(connection, nkeys) if nkeys else {}
+            holders = {nkey: holder for nkey, holder in taken_keys.items() if holder is not None}
             known = sorted({holder.agent_id for holder in holders.values()})
             agents = await self._store.lock(connection, known, at) if known else {}
             keys = await self._enrolments.keys(connection, nkeys) if known else {}
@@ -182,7 +182,7 @@ class Enrolment:
                     outcomes.append(None)
                     continue
                 try:
-                    if command.nkey in foreign:
+                    if command.nkey in taken_keys and command.nkey not in holders:
                         raise CountersignError(
                             "this NATS key was issued to an agent before: register with a new one", code="conflict"
                         )
@@ -257,10 +257,8 @@ class Enrolment:
             await self._store.create_all(
                 connection, [(each.change, f"token:{each.token.token_id}") for each in new], at
             )
-            used = {each.token.token_id: each.token.used + 1 for each in new}
-            await self._enrolments.used(connection, list(used.items()))
             await self._enrolments.registered(
-                connection, [(each.nkey, each.token.token_id, each.answer.agent_id, at) for each in new]
+                connection, [Holder(each.nkey, each.token.token_id, each.answer.agent_id) for each in new], at
             )
         for each in admitted:
             if each.answer.again:

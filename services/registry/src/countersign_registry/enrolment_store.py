@@ -26,14 +26,23 @@ _LOCK = "SELECT * FROM discovery_token WHERE token_id = $1 FOR UPDATE"
 # in one order, so that two batches never wait for one another
 _LOCK_SOME = "SELECT * FROM discovery_token WHERE sha256 = ANY($1::text[]) ORDER BY token_id FOR UPDATE"
 _REVOKE = "UPDATE discovery_token SET revoked_at = $2, revoked_by = $3 WHERE token_id = $1"
-_USED = "UPDATE discovery_token SET used = $2 WHERE token_id = $1"
 
-_HOLDERS = "SELECT nkey, token_id, agent_id FROM registration WHERE nkey = ANY($1::text[])"
-_FOREIGN = """
-SELECT nkey FROM credential c
-WHERE nkey = ANY($1::text[]) AND NOT EXISTS (SELECT FROM registration r WHERE r.nkey = c.nkey)
+# Keys that are taken: by whom and with which token; or, without either, by somebody for whom the registry made them.
+_TAKEN = """
+SELECT k.nkey, r.token_id, r.agent_id
+FROM unnest($1::text[]) AS k (nkey) LEFT JOIN registration r USING (nkey)
+WHERE r.nkey IS NOT NULL OR EXISTS (SELECT FROM credential c WHERE c.nkey = k.nkey)
 """
-_REGISTERED = "INSERT INTO registration (nkey, token_id, agent_id, registered_at) VALUES ($1, $2, $3, $4)"
+# Who registered, and so how often their (locked) tokens were used.
+_REGISTERED = """
+WITH used AS (
+    UPDATE discovery_token t SET used = t.used + u.times
+    FROM (SELECT token_id, count(*) AS times FROM unnest($2::text[]) AS u (token_id) GROUP BY token_id) u
+    WHERE t.token_id = u.token_id
+)
+INSERT INTO registration (nkey, token_id, agent_id, registered_at)
+SELECT nkey, token_id, agent_id, $4 FROM unnest($1::text[], $2::text[], $3::text[]) AS r (nkey, token_id, agent_id)
+"""
 
 # The credentials of keys that registered themselves; a void one is none.
 _OF_KEYS = """
@@ -104,22 +113,22 @@ class EnrolmentStore:
         """Nobody registers with it any more."""
         await connection.execute(_REVOKE, token_id, at, by)
 
-    async def used(self, connection: Connection, tokens: Sequence[tuple[str, int]]) -> None:
-        """How often each of these tokens has been used by now."""
-        await connection.executemany(_USED, tokens)
+    async def taken(self, connection: Connection, nkeys: Collection[str]) -> dict[str, Holder | None]:
+        """Those keys that are taken: who registered with them; None where the registry made the key for somebody."""
+        return {
+            row["nkey"]: None if row["token_id"] is None else Holder(row["nkey"], row["token_id"], row["agent_id"])
+            for row in await connection.fetch(_TAKEN, list(nkeys))
+        }
 
-    async def holders(self, connection: Connection, nkeys: Collection[str]) -> dict[str, Holder]:
-        """Who registered with those keys."""
-        rows = await connection.fetch(_HOLDERS, list(nkeys))
-        return {row["nkey"]: Holder(row["nkey"], row["token_id"], row["agent_id"]) for row in rows}
-
-    async def foreign(self, connection: Connection, nkeys: Collection[str]) -> set[str]:
-        """Those keys that the registry made for somebody: nobody registers with them."""
-        return {row["nkey"] for row in await connection.fetch(_FOREIGN, list(nkeys))}
-
-    async def registered(self, connection: Connection, rows: Sequence[tuple[str, str, str, datetime]]) -> None:
-        """Key, token, agent and time of each that registered."""
-        await connection.executemany(_REGISTERED, rows)
+    async def registered(self, connection: Connection, rows: Sequence[Holder], at: datetime) -> None:
+        """These registered, with tokens that are locked."""
+        await connection.execute(
+            _REGISTERED,
+            [each.nkey for each in rows],
+            [each.token_id for each in rows],
+            [each.agent_id for each in rows],
+            at,
+        )
 
     async def keys(self, connection: Connection, nkeys: Collection[str]) -> dict[str, Key]:
         """The credentials of keys with which agents registered themselves, ended ones too, void ones not."""

@@ -65,6 +65,8 @@ class Folders:
             try:
                 real = folder.resolve(strict=True)
                 inside = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+            except FileNotFoundError:
+                continue  # not there yet, or no more: nothing is in it
             except OSError as error:
                 errors.append(_error(folder, f"the folder cannot be read: {error.strerror}", "a folder that is there"))
                 away.append(folder)
