@@ -24,7 +24,7 @@ FROM ${PYTHON}
 RUN useradd --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin countersign
 # Volumes that are new take their owner from here.
 RUN install -d -o countersign -m 0700 /var/lib/countersign /var/lib/countersign/nats \
- && for part in gateway policy approvals executor audit registry postgres; do \
+ && for part in gateway policy approvals executor audit registry slack postgres; do \
         install -d -o countersign -m 0700 /deploy/$part; done
 COPY --from=build /opt/countersign /opt/countersign
 COPY --from=build /src/examples/ticketing/countersign /usr/share/countersign/examples/ticketing

@@ -17,6 +17,7 @@ from generate_cli import cli
 from generate_errors import errors
 from generate_markdown import bullets, page
 from generate_metrics import metrics
+from generate_pictures import pictures
 from generate_schemas import files as schemas
 from generate_settings import settings
 from generate_topology import topology_page
@@ -42,6 +43,7 @@ def documents() -> dict[str, str]:
         "settings.md": settings(),
         "topology.md": topology_page(),
         **schemas(),
+        **pictures(),
     }
 
 
@@ -86,6 +88,7 @@ def _contents() -> str:
                 "[The HTTP API](openapi.json): OpenAPI 3.1",
                 "[The bus](asyncapi.yaml): AsyncAPI 3.0",
                 "[Schemas](schemas/README.md): JSON Schema 2020-12 of every message and every declared file",
+                "Pictures of [the watch](../how-to/approvals.md#watch): `pictures/`",
                 "[Topology](topology.md): streams, consumers, buckets, permissions, keys",
             )
         ),

@@ -14,14 +14,39 @@ _SAID: dict[str, tuple[str, str | None]] = {
     ),
     "call": ("Asks for an action and waits for its outcome.", schemas.SUBMISSION),
     "get": ("Asks what became of one of its own actions.", schemas.LOOKUP),
+    "list": ("Asks for its own actions, by session and state: what it finds again after a restart.", schemas.LISTING),
     "cancel": ("Withdraws one of its own actions that is not granted yet.", schemas.LOOKUP),
+    "renew": (
+        "Asks for a nonce, with an empty body; then for credentials that last longer, with the nonce signed by the key"
+        " it registered with.",
+        schemas.RENEWAL,
+    ),
+    "config": ("Asks for its configuration, with an empty object.", None),
+    "configured": ("Says that it applied a configuration, or why not.", schemas.CONFIGURED),
     "heartbeat": ("Says that it lives; kept as last seen.", schemas.HEARTBEAT),
     "logs": ("Log records, kept for a short while.", None),
     "metrics": ("Measurements, kept for a short while.", None),
 }
-_ASKED = ("call", "get", "cancel")
+#: What answers those that are requests.
+_ASKED: dict[str, tuple[str, ...]] = {
+    "call": (topology.RESULT_TYPE,),
+    "get": (topology.RESULT_TYPE,),
+    "list": (topology.RESULTS_TYPE,),
+    "cancel": (topology.RESULT_TYPE,),
+    "renew": (schemas.CHALLENGE, schemas.RENEWED),
+    "config": (schemas.CONFIGURATION,),
+}
 #: Who takes what no stream keeps.
-_TAKEN_BY = {"call": "gateway", "get": "gateway", "cancel": "gateway", "heartbeat": "registry"}
+_TAKEN_BY = {
+    "call": "gateway",
+    "get": "gateway",
+    "list": "gateway",
+    "cancel": "gateway",
+    "heartbeat": "registry",
+    "renew": "registry",
+    "config": "registry",
+    "configured": "registry",
+}
 _TELEMETRY = "countersign.telemetry"
 
 
@@ -32,6 +57,7 @@ def describe(document: Document) -> None:
         _said(document, verb)
     document.operation("gateway.sends.agents.heartbeat", "gateway", "send", "agents.heartbeat")
     _heard(document)
+    _registers(document)
 
 
 def _messages(document: Document) -> None:
@@ -46,11 +72,24 @@ def _messages(document: Document) -> None:
         schemas.LOOKUP, title="Lookup", summary="Which action is meant.", payload=schema_file(schemas.LOOKUP)
     )
     document.message(
+        schemas.LISTING, title="Listing", summary="Which actions are meant.", payload=schema_file(schemas.LISTING)
+    )
+    document.message(
         schemas.HEARTBEAT,
         title="Heartbeat",
         summary="How the agent is; the body may be empty.",
         payload=schema_file(schemas.HEARTBEAT),
     )
+    for name, title, summary in (
+        (schemas.REGISTRATION, "Registration", "An agent that registers, with a discovery token."),
+        (schemas.REGISTERED, "Registered", "Who it is from now on, and its credentials; or the problem."),
+        (schemas.CHALLENGE, "Challenge", "A nonce to sign with the agent's key; or the problem."),
+        (schemas.RENEWAL, "Renewal", "The nonce, signed; or nothing, to be given one."),
+        (schemas.RENEWED, "Renewed", "Credentials that last longer; or the problem."),
+        (schemas.CONFIGURATION, "Configuration", "What counts for the agent; or the problem."),
+        (schemas.CONFIGURED, "Configured", "What came of a configuration."),
+    ):
+        document.message(name, title=title, summary=summary, payload=schema_file(name))
     document.message(_TELEMETRY, title="Telemetry", summary="In the agent's own form; at most 256 KiB.", payload={})
     document.message(
         topology.RESULT_TYPE,
@@ -59,6 +98,13 @@ def _messages(document: Document) -> None:
         " ce-subject = the agent's id: what is not, is not a result.",
         headers=signed_headers(topology.RESULT_TYPE, ("gateway",)),
         payload=schema_file(topology.RESULT_TYPE),
+    )
+    document.message(
+        topology.RESULTS_TYPE,
+        title="Results",
+        summary="Several actions' results, newest first, or the problem that stood in the way. Signed likewise.",
+        headers=signed_headers(topology.RESULTS_TYPE, ("gateway",)),
+        payload=schema_file(topology.RESULTS_TYPE),
     )
 
 
@@ -85,8 +131,9 @@ def _said(document: Document, verb: str) -> None:
     )
     reply = None
     if verb in _ASKED:
-        document.inbox("agent", "agents", topology.RESULT_TYPE)
-        reply = ("agent", topology.RESULT_TYPE)
+        for answer in _ASKED[verb]:
+            document.inbox("agent", "agents", answer)
+        reply = ("agent", *_ASKED[verb])
     document.operation(f"agent.sends.{name}", "agent", "send", name, reply=reply)
     for service in takers:
         document.operation(f"{service}.receives.{name}", service, "receive", name, reply=reply)
@@ -104,12 +151,28 @@ def _heard(document: Document) -> None:
     )
     document.operation("gateway.sends.agents.results", "gateway", "send", "agents.results")
     document.operation("agent.receives.agents.results", "agent", "receive", "agents.results")
-    control = subjects.agent("{agent_id}", "control") + ".{order}"
+    control = subjects.agent("{agent_id}", "control") + ".config"
     document.channel(
-        "agents.control",
+        "agents.control.config",
         server="agents",
         address=control,
         parameters=address_parameters(control),
-        messages=[],
-        description="Kept free for orders of the registry to an agent; this version sends none.",
+        messages=[schemas.CONFIGURATION],
+        description="Where an agent is sent its configuration when that changes.",
     )
+    document.operation("registry.sends.agents.control.config", "registry", "send", "agents.control.config")
+    document.operation("agent.receives.agents.control.config", "agent", "receive", "agents.control.config")
+
+
+def _registers(document: Document) -> None:
+    document.channel(
+        "agents.register",
+        server="agents",
+        address=subjects.REGISTER,
+        messages=[schemas.REGISTRATION],
+        description="Where an agent registers: all that a bootstrap credential may say.",
+    )
+    document.inbox("newcomer", "agents", schemas.REGISTERED)
+    reply = ("newcomer", schemas.REGISTERED)
+    document.operation("newcomer.sends.agents.register", "newcomer", "send", "agents.register", reply=reply)
+    document.operation("registry.receives.agents.register", "registry", "receive", "agents.register", reply=reply)

@@ -9,14 +9,16 @@ _SCHEMA_FORMAT = "application/schema+json;version=draft-2020-12"
 #: What the variable tokens of addresses stand for.
 PARAMETERS: Json = {
     "agent_id": {"description": "the agent's id"},
+    "agent_type": {"description": "the type of the agents that it is about"},
     "approval_id": {"description": "the approval's id"},
+    "configured": {"description": "the agent, or the type of agents, whose layer it is"},
     "standing_id": {"description": "the standing approval's id"},
     "consumer": {"description": "the consumer whose message exhausted its tries"},
     "inbox": {"description": "chosen by whoever asks"},
     "key": {"description": "an agent id, a tool name, a stop id, or the SHA-256 of a person's name"},
-    "order": {"description": "kept free for orders"},
     "request_id": {"description": "the action's id, a UUID that the agent chose"},
     "stream": {"description": "the stream of the message that exhausted its tries"},
+    "token_id": {"description": "the id of the discovery token that the credential came with"},
 }
 
 
@@ -116,7 +118,7 @@ class Document:
         """The channel of a user's own inbox, which `message` may arrive on; gives its name."""
         name = f"inbox.{user}"
         if name not in self.channels:
-            token = "{agent_id}" if user == "agent" else user
+            token = {"agent": "{agent_id}", "newcomer": "BOOTSTRAP.{token_id}"}.get(user, user)
             address = f"_INBOX.{token}.{{inbox}}"
             self.channel(
                 name,
@@ -136,10 +138,10 @@ class Document:
         action: str,
         channel: str,
         *,
-        reply: tuple[str, str] | None = None,
+        reply: tuple[str, ...] | None = None,
         **more: Any,
     ) -> None:
-        """What `who` does with every message of a channel; `reply` is whose inbox the answer goes to, and which."""
+        """What `who` does with every message of a channel; `reply` is whose inbox the answers go to, and which."""
         operation: Json = {
             "action": action,
             "channel": {"$ref": f"#/channels/{channel}"},
@@ -150,7 +152,7 @@ class Document:
             inbox = f"inbox.{reply[0]}"
             operation["reply"] = {
                 "channel": {"$ref": f"#/channels/{inbox}"},
-                "messages": [_of(inbox, reply[1])],
+                "messages": [_of(inbox, message) for message in reply[1:]],
             }
         self.operations[name] = operation | more
 

@@ -13,6 +13,11 @@ ADVICE = {
     "unauthenticated": "Send a valid credential as `Authorization: Bearer …`. It may be mistyped, expired, replaced,"
     " or its agent revoked; ask for a new one.",
     "forbidden": "Somebody with the role that `detail` names must do it. Repeating it does not help.",
+    "wrong_code": "Give the present code of the authenticator app: each counts once, and for about a minute. `detail`"
+    " says what is wrong with this one.",
+    "not_entitled": "Have somebody decide whom the open stage asks; `detail` says who, and why not this person.",
+    "not_enrolled": "Confirm who you are in that channel first: `countersign people link-slack` gives a code for it.",
+    "assurance": "Vote over HTTP or the CLI, with a fresh one-time code.",
     "identity_mismatch": "Use the credential of the agent you name, or leave the agent out: it is the credential's.",
     "not_found": "Check the id or the path. What belongs to another agent is not found either.",
     "method_not_allowed": "Use a method that the path takes; `/openapi.json` lists them.",
@@ -23,6 +28,8 @@ ADVICE = {
     "stale": "Prepare the change again, against what is declared now: run `countersign apply` once more.",
     "too_large": "Send less: `detail` names the limit.",
     "unsupported_media_type": "Send `application/json`.",
+    "locked_out": "Wait until the time in `until`; more tries before it change nothing. For one-time codes an admin can"
+    " end it with `countersign people totp --remove NAME`, and then a new generator is needed.",
     "overloaded": "Send it again, with the same idempotency key, after the seconds in `Retry-After`: when some of the"
     " agent's actions have ended, or its approvals were answered. The SDK does.",
     "at_capacity": "Send it again, with the same idempotency key, after the seconds in `Retry-After`; nothing was"

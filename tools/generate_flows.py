@@ -6,9 +6,11 @@ computes; an event for which none is known stops the generator.
 
 from countersign_contracts import topology
 from countersign_contracts.actions import ActionEvent
+from countersign_contracts.agent_config import ConfigChanged
 from countersign_contracts.approvals import ApprovalEvent, StandingEvent
 from countersign_contracts.command import COMMANDS, Command
 from countersign_contracts.control import DeadLettered
+from countersign_contracts.enrolment import PackageEvent, TokenEvent
 from countersign_contracts.event import EVENTS, SERVICES, Event
 from countersign_contracts.fleet import FleetEvent, PersonChanged
 
@@ -18,7 +20,12 @@ _TOKENS: tuple[tuple[type[Event], str], ...] = (
     (ApprovalEvent, "{approval_id}"),
     (StandingEvent, "{standing_id}"),
     (FleetEvent, "{agent_id}"),
+    (ConfigChanged, "{configured}"),
+    (PackageEvent, "{agent_type}"),
+    (TokenEvent, "{agent_type}"),
     (PersonChanged, "people"),
+    (PackageEvent, "{agent_type}"),
+    (TokenEvent, "{agent_type}"),
     (DeadLettered, "{stream}.{consumer}"),
 )
 

@@ -13,12 +13,14 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from countersign_contracts import topology, warrant
-from countersign_contracts.actions import ActionResult
+from countersign_contracts.actions import ActionPage, ActionResult
+from countersign_contracts.agent_config import Configuration, Configured
 from countersign_contracts.catalogue import AgentDeclaration, Profile, Tool
+from countersign_contracts.enrolment import Challenge, Registered, Registration, Renewal, Renewed
 from countersign_contracts.errors import PROBLEM_PREFIX
 from countersign_contracts.projection import BUCKETS
 from countersign_gateway.http.problems import PROBLEM_SCHEMA
-from countersign_gateway.ingress import Lookup
+from countersign_gateway.ingress import Listing, Lookup
 from countersign_gateway.submission import BusSubmission
 from countersign_registry.heartbeat import Heartbeat
 from generate_flows import address, commands, events
@@ -44,7 +46,15 @@ _ORDER = ("title", "description", "type", "const", "enum", "properties", "requir
 
 SUBMISSION = "countersign.submission.v1"
 LOOKUP = "countersign.lookup.v1"
+LISTING = "countersign.listing.v1"
 HEARTBEAT = "countersign.heartbeat.v1"
+REGISTRATION = "countersign.registration.v1"
+REGISTERED = "countersign.registered.v1"
+CHALLENGE = "countersign.challenge.v1"
+RENEWAL = "countersign.renewal.v1"
+RENEWED = "countersign.renewed.v1"
+CONFIGURATION = "countersign.configuration.v1"
+CONFIGURED = "countersign.configured.v1"
 
 
 @dataclass(frozen=True)
@@ -114,8 +124,20 @@ def _all() -> Iterator[Schema]:
         yield schema
     yield _of(SUBMISSION, "agent", BusSubmission)
     yield _of(LOOKUP, "agent", Lookup)
+    yield _of(LISTING, "agent", Listing)
     yield _of(HEARTBEAT, "agent", Heartbeat)
+    yield _of(REGISTRATION, "agent", Registration)
+    yield _of(RENEWAL, "agent", Renewal)
+    yield _of(CONFIGURED, "agent", Configured)
+    for name, model in (
+        (REGISTERED, Registered),
+        (CHALLENGE, Challenge),
+        (RENEWED, Renewed),
+        (CONFIGURATION, Configuration),
+    ):
+        yield _schema(name, "agent", {"title": model.__name__, **_either(None, model)})
     yield _schema(topology.RESULT_TYPE, "agent", {"title": "Result", **_either(None, ActionResult)})
+    yield _schema(topology.RESULTS_TYPE, "agent", {"title": "Results", **_either(None, ActionPage)})
     yield _of(warrant.TYPE, "token", warrant.Warrant)
 
 

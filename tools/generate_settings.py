@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings
 
 from countersign_chassis import ServiceSettings
 from countersign_cli.settings import ClientSettings
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.event import SERVICES
 from generate_markdown import code, page, table
 
 _HEAD = ("variable", "type", "default", "meaning")
@@ -25,7 +25,7 @@ def settings() -> str:
         "## Every service",
         table(_HEAD, common.values()),
     ]
-    for service in CORE_SERVICES:
+    for service in SERVICES:
         own = importlib.import_module(f"countersign_{service}.settings").Settings
         rows = [row for name, row in _rows(own).items() if common.get(name) != row]
         parts += [f"## {service}", table(_HEAD, rows) if rows else "Nothing of its own."]

@@ -1,7 +1,7 @@
 """The page of the topology: streams, consumers, buckets, what each NATS user may do, and which key may sign what."""
 
 from countersign_cli.bootstrap.bus import stream_config
-from countersign_cli.bootstrap.material import AGENT_LIMITS
+from countersign_cli.bootstrap.material import AGENT_LIMITS, bootstrap_access
 from countersign_contracts import subjects, topology
 from countersign_contracts.command import COMMANDS
 from countersign_contracts.event import EVENTS, SERVICES
@@ -77,6 +77,10 @@ def topology_page() -> str:
         "Each agent in account AGENTS, by the template of the key that signs agents' users. A connection has at most"
         f" {AGENT_LIMITS.subscriptions} subscriptions, and a message {AGENT_LIMITS.payload_bytes // 1024} KiB.",
         _access(agent_access("<its id>")),
+        "### newcomer",
+        "Whoever holds the bootstrap credential of a discovery token, in account AGENTS, by the template of the key"
+        " that signs these.",
+        _access(bootstrap_access("<its token's id>")),
         *_users(),
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from countersign_cli.commands.audit import describe
 from countersign_cli.main import app
 from countersign_ledger import (
     CHECKPOINT_TYPE,
@@ -114,3 +115,29 @@ def test_a_line_that_is_no_checkpoint_is_named(kept: Kept) -> None:
     (kept.folder / "checkpoints.jsonl").write_text("{}\n")
     code, said = kept.verify()
     assert code == 1 and said == f"error: {kept.folder / 'checkpoints.jsonl'}:1 is not a checkpoint\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "says"),
+    [
+        (
+            "actions.requested",
+            {"action": {"tool": "pay", "env": "prod", "args": {"amount": 50}, "amends": "first-1"}},
+            "pay in prod (amount=50), in place of first-1",
+        ),
+        (
+            "approvals.resolved",
+            {"state": "amended", "amendment": {"by": "bob", "request_id": "new-1"}},
+            "amended by bob",
+        ),
+        ("approvals.resolved", {"state": "expired"}, "expired"),
+        ("approvals.reminded", {"to": ["group:security"]}, "to group:security"),
+        (
+            "approvals.vote_refused",
+            {"identity": "slack:T1/U1", "reason": "not enrolled\u202e"},
+            "slack:T1/U1: refused: not enrolled\\u202e",
+        ),
+    ],
+)
+def test_what_an_entry_says(kind: str, body: dict[str, Any], says: str) -> None:
+    assert describe({"kind": kind, "body": body}).startswith(says)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nats.js.errors
 import pytest
 import pytest_asyncio
 
-from countersign_chassis.natsauth import read_claims
+from countersign_chassis.natsauth import KeyPair, account_jwt, read_claims
+from countersign_cli.bootstrap import Layout, prepare_material
 from countersign_cli.bootstrap.material import AGENT_LIMITS
 from countersign_contracts import subjects, topology
 from countersign_contracts.command import COMMANDS
@@ -171,11 +173,14 @@ async def test_a_service_among_the_agents_plays_its_part_alone(deployment: Deplo
     every |= {"agents.alpha.results.r1", "agents.alpha.control.stop", "_INBOX.alpha.abc.1"}
     every |= {f"$JS.API.STREAM.{verb}.INGRESS" for verb in ("CREATE", "UPDATE", "DELETE", "PURGE", "MSG.DELETE")}
     every |= {"$JS.API.CONSUMER.CREATE.INGRESS.x", "$JS.API.CONSUMER.DELETE.INGRESS.gateway-ingress"}
-    # the gateway answers agents' inboxes, and those of the two services here are inboxes as well
-    if gateway:
-        may |= {subject for subject in every if subject.startswith("_INBOX.")}
+    # both answer agents' inboxes, and those of the two services here are inboxes as well
+    may |= {subject for subject in every if subject.startswith("_INBOX.")}
     assert await line.refused_to_say(every) == every - may
-    hears = {"agents.*.call", "agents.*.get", "agents.*.cancel"} if gateway else {"agents.*.heartbeat"}
+    hears = (
+        {"agents.*.call", "agents.*.get", "agents.*.list", "agents.*.cancel"}
+        if gateway
+        else {"agents.*.heartbeat", "agents.*.renew", "agents.*.config", "agents.*.configured"}
+    )
     asked = {subjects.agent("*", verb) for verb in subjects.AGENT_PUBLISHES} | {"agents.>", "agents.*.results.>", ">"}
     assert await line.refused_to_hear(asked) == asked - hears
 
@@ -190,16 +195,44 @@ async def test_the_other_services_do_not_stand_among_the_agents(deployment: Depl
 
 async def test_the_published_page_says_what_the_account_s_template_says(deployment: Deployment) -> None:
     account = read_claims(deployment.stack.layout.agents_account.read_text().strip())
-    (template,) = [key["template"] for key in account["nats"]["signing_keys"] if isinstance(key, dict)]
-    published = agent_access("{{name()}}")
+    scoped = {key["role"]: key["template"] for key in account["nats"]["signing_keys"] if isinstance(key, dict)}
+    assert scoped.keys() == {"agent", "bootstrap"}
+    template, published = scoped["agent"], agent_access("{{name()}}")
     assert (tuple(template["pub"]["allow"]), tuple(template["sub"]["allow"])) == (
         published.publish,
         published.subscribe,
     )
     assert json.dumps(template).count("{{name()}}") == len(published.publish) + len(published.subscribe)
     assert (template["subs"], template["payload"]) == (AGENT_LIMITS.subscriptions, AGENT_LIMITS.payload_bytes)
+    template = scoped["bootstrap"]
+    assert (template["pub"], template["sub"]) == (
+        {"allow": [subjects.REGISTER]},
+        {"allow": [f"{subjects.bootstrap_inbox('{{name()}}')}.>"]},
+    )
 
 
 async def test_the_account_s_streams_take_no_agent_s_word_on_anything_else(deployment: Deployment) -> None:
     kept = {s for stream in topology.STREAMS if stream.account == "AGENTS" for s in stream.subjects}
     assert kept == {"agents.*.actions", "agents.*.logs", "agents.*.metrics"}
+
+
+async def test_an_account_that_an_older_version_made_is_made_anew_with_its_time(tmp_path: Path) -> None:
+    """A later time would let nats-server go back, when it starts, to an account in which nobody is revoked."""
+
+    def prepare() -> str:
+        layout.make()
+        prepare_material(layout, nats_host="127.0.0.1", nats_port=-1)
+        return layout.agents_account.read_text().strip()
+
+    layout = Layout(tmp_path / "data")
+    made = read_claims(prepare())
+    older = account_jwt(
+        "AGENTS",
+        made["sub"],
+        KeyPair.from_seed(layout.seed("operator-signing").read_text().strip()),
+        issued_at=made["iat"] - 1000,
+        signing_keys=[key for key in made["nats"]["signing_keys"] if isinstance(key, str)],
+    )
+    layout.agents_account.write_text(older + "\n")
+    renewed = read_claims(prepare())
+    assert renewed["nats"] == made["nats"] and renewed["iat"] == made["iat"] - 1000

@@ -18,6 +18,8 @@ Json: TypeAlias = dict[str, Any]
 METHODS = {"get", "put", "post", "delete", "patch"}
 #: What anyone may ask without a credential.
 OPEN = {("get", "/health"), ("get", "/api/v1/trust")}
+#: And where a proof in the body takes a credential's place.
+PROVEN = {("post", "/api/v1/agents/{agent_id}/challenge"), ("post", "/api/v1/agents/{agent_id}/renew")}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,7 @@ def test_nothing_but_health_and_public_keys_is_open_to_everyone(document: Json) 
     for method, path, operation in operations(document):
         asked = {name for one in operation.get("security", []) for name in one}
         assert asked <= schemes.keys()
-        assert bool(asked) is ((method, path) not in OPEN), path
+        assert bool(asked) is ((method, path) not in OPEN | PROVEN), path
 
 
 def test_whatever_can_be_refused_says_how(document: Json) -> None:

@@ -39,8 +39,10 @@ REPLIES = {f"{type}.reply": command.reply for type, command in COMMANDS.items()}
 OF_AGENTS = {
     "countersign.submission.v1",
     "countersign.lookup.v1",
+    "countersign.listing.v1",
     "countersign.heartbeat.v1",
     topology.RESULT_TYPE,
+    topology.RESULTS_TYPE,
 }
 quick = settings(
     max_examples=12,

@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID = re.compile(
     r"\b(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # a request id
-    r"|(?:sha256:)?[0-9a-f]{64}|(?:apr|chg|crd|stp)_[0-9a-f]{32}|csp_[\w-]{43}"
+    r"|(?:sha256:)?[0-9a-f]{64}|(?:apr|chg|crd|std|stp)_[0-9a-f]{32}|csp_[\w-]{43}"
     r"|(?:approvals|audit|executor|gateway|policy|registry)-[0-9a-f]{12})(?![\w-])"  # a key
 )
 #: Times, and positions in a ledger, which depend on how long things take: checkpoints lie between the entries. And
@@ -216,13 +216,14 @@ def _environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """A reader who begins in an empty folder; whatever was started is ended with the module."""
-    gateway, nats, health, *_, shop, letters, tickets = range(first := free_run(10), first + 10)
+    gateway, nats, health, *_, hooks, shop, letters, tickets = range(first := free_run(11), first + 11)
     instead = {
         "countersign up": f"countersign up --port {gateway} --nats-port {nats} --health-port {health}",
         "8001": str(gateway),
         "4222": str(nats),
         "9000": str(shop),
         "9001": str(letters),
+        "9002": str(hooks),
         "8000": str(tickets),
     }
     reader = Reader(tmp_path_factory.mktemp("reader"), instead)

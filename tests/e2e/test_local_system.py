@@ -210,6 +210,10 @@ def test_the_demonstration_tells_its_five_acts_and_ends_verified() -> None:
     done = subprocess.run([*COMMAND, "demo"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert [f"Act {n}" in done.stdout for n in range(1, 6)] == [True] * 5
+    story = done.stdout[done.stdout.index("Act 2") : done.stdout.index("Act 3")]
+    assert "2 of group:support" in story and "1 more of group:support" in story  # a quorum, and what the agent hears
+    assert "approved by alice@example.com: kind of it to ask; bob@example.com: John is my customer" in story
+    assert "expired nobody approved it within 2 s" in story
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith("ledger verified: ") and last.endswith(" entries")
 

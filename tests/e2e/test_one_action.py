@@ -42,6 +42,8 @@ async def test_a_risky_action_waits_for_a_person_and_runs_for_exactly_what_was_a
         "actions.requested",
         "actions.held",
         "approvals.requested",
+        "approvals.vote_refused",
+        "approvals.vote_refused",
         "approvals.voted",
         "approvals.resolved",
         "actions.granted",

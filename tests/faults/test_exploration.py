@@ -8,12 +8,14 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from countersign_faults.declarations import STANDING_USES
 from countersign_faults.exploration import explore, suffer_all
 from countersign_faults.faults import FAILPOINTS, die
-from countersign_faults.history import Call, History
+from countersign_faults.history import Call, History, Recorded
 from countersign_faults.session import Outcome
 from countersign_faults.validators import VALIDATORS, judge
 
@@ -143,6 +145,70 @@ def _limit_exceeded(history: History) -> History:
     return dataclasses.replace(history, accepted=[*history.accepted, *of_one_session])
 
 
+def _with_body(history: History, entry: Recorded, **changes: Any) -> History:
+    changed = dataclasses.replace(entry, body=entry.body | changes)
+    return dataclasses.replace(history, entries=[changed if each is entry else each for each in history.entries])
+
+
+def _approved_by_fewer(history: History) -> History:
+    pair = next(
+        e.subject for e in history.entries if e.name == "actions.granted" and e.body["action"]["tool"] == "pair"
+    )
+    resolved = next(e for e in history.entries if e.name == "approvals.resolved" and e.subject == pair)
+    return _with_body(history, resolved, votes=[resolved.body["votes"][0]] * 2)
+
+
+def _approved_for_something_else(history: History) -> History:
+    granted = {e.subject for e in history.entries if e.name == "actions.granted"}
+    resolved = next(e for e in history.entries if e.name == "approvals.resolved" and e.subject in granted)
+    votes = [vote | {"digest": "sha256:" + "0" * 64} for vote in resolved.body["votes"]]
+    return _with_body(history, resolved, votes=votes)
+
+
+def _changed(history: History) -> Recorded:
+    return next(e for e in history.entries if e.name == "actions.denied" and "amendment" in e.body)
+
+
+def _taking_its_place(history: History) -> Recorded:
+    new = _changed(history).body["amendment"]["request_id"]
+    return next(e for e in history.entries if e.name == "actions.requested" and e.subject == new)
+
+
+def _never_replaced(history: History) -> History:
+    new = _taking_its_place(history).subject
+    return dataclasses.replace(history, states={id: state for id, state in history.states.items() if id != new})
+
+
+def _replaced_twice(history: History) -> History:
+    twin = dataclasses.replace(_taking_its_place(history), subject="twin")
+    return dataclasses.replace(history, entries=[*history.entries, twin])
+
+
+def _replaced_by_something_else(history: History) -> History:
+    entry = _taking_its_place(history)
+    return _with_body(history, entry, action=entry.body["action"] | {"args": {"n": 10**9}})
+
+
+def _replaced_though_not_changed(history: History) -> History:
+    entry = next(e for e in history.entries if e.name == "actions.requested" and "amends" not in e.body["action"])
+    return _with_body(history, entry, action=entry.body["action"] | {"amends": "another"})
+
+
+def _standing_used_too_often(history: History) -> History:
+    used = next(
+        e
+        for e in history.entries
+        if e.name == "approvals.resolved" and any("standing_id" in vote for vote in e.body["votes"])
+    )
+    more = [dataclasses.replace(used, subject=f"more-{n}") for n in range(STANDING_USES)]
+    return dataclasses.replace(history, entries=[*history.entries, *more])
+
+
+def _standing_never_granted(history: History) -> History:
+    entries = [entry for entry in history.entries if entry.name != "approvals.standing_granted"]
+    return dataclasses.replace(history, entries=entries)
+
+
 def _altered_export(history: History) -> History:
     export = list(history.export)
     export[5] = export[5].replace(b'"subject":"', b'"subject":"x', 1)
@@ -177,6 +243,14 @@ BREACHES: dict[str, list[Breach]] = {
     "callers_are_told_to_come_back": [_wrongly_refused],
     "what_was_confirmed_to_an_operator_stays": [_pause_undone],
     "usage_equals_what_happened": [_limit_exceeded],
+    "granted_means_approved": [_approved_by_fewer, _approved_for_something_else],
+    "what_was_changed_is_replaced_once": [
+        _never_replaced,
+        _replaced_twice,
+        _replaced_by_something_else,
+        _replaced_though_not_changed,
+    ],
+    "standing_approvals_keep_their_bounds": [_standing_used_too_often, _standing_never_granted],
     "the_ledger_verifies": [_altered_export],
     "checkpoints_only_extend": [_shortened_checkpoints, _rewritten_checkpoints],
 }

@@ -10,7 +10,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -93,6 +93,30 @@ class Client:
             reason = getattr(error, "reason", error)
             raise Unavailable(f"{self.url} does not answer: {reason}; is it running? (`countersign status`)") from None
         return json.loads(raw) if raw else None
+
+    def events(self, path: str, *, silence_s: float = 45) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Server-sent events as they come, each with its data; the first, `open`, when the server has begun.
+
+        Ends when the server ends it. Raises the :class:`CountersignError` that was answered, and `unavailable` when
+        nothing at all comes for ``silence_s`` seconds.
+        """
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": "text/event-stream"}
+        request = urllib.request.Request(self.url + path, None, headers)  # noqa: S310  (the user names the URL)
+        try:
+            with self._opener.open(request, timeout=silence_s) as response:
+                yield "open", {}
+                name = ""
+                for raw in response:
+                    field, _, value = raw.decode().rstrip("\n").partition(": ")
+                    if field == "event":
+                        name = value
+                    elif field == "data":
+                        yield name, json.loads(value)
+        except urllib.error.HTTPError as error:
+            raise _problem(error.read(), error.code) from None
+        except (urllib.error.URLError, TimeoutError, OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise Unavailable(f"{self.url} does not answer: {reason or type(error).__name__}") from None
 
 
 def segment(text: str) -> str:

@@ -18,9 +18,17 @@ import nats.errors
 
 from countersign_chassis.tls import trusting
 from countersign_contracts.errors import CountersignError, Unavailable
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.event import SERVICES
 
-from .bootstrap import Layout, Material, apply_topology, build_service, prepare_database, service_settings
+from .bootstrap import (
+    Layout,
+    Material,
+    WrongSettings,
+    apply_topology,
+    build_service,
+    prepare_database,
+    service_settings,
+)
 from .bootstrap.database import DATABASE, role_of
 from .embedded.datadir import write_secret
 
@@ -34,7 +42,7 @@ def hand_out(material: Material, to: Path) -> None:
     What is there is written anew; what a service made itself stays.
     """
     root = material.layout.root
-    for service in CORE_SERVICES:
+    for service in SERVICES:
         folder = to / service
         settings = service_settings(service, material.layout, nats_url="", postgres_dsn="")
         for source in (value for value in settings.values() if isinstance(value, Path)):
@@ -74,10 +82,18 @@ def settings_in(
 
 
 def serve(service: str, settings: dict[str, Any]) -> int:
-    """Run one service until a signal; what ``settings`` does not say is read from the environment."""
-    from countersign_chassis.run import run
+    """Run one service until a signal; what ``settings`` does not say is read from the environment.
 
-    return run(lambda: build_service(service, settings))
+    Raises :class:`CountersignError` if it cannot start.
+    """
+    from countersign_chassis.run import serve as run
+
+    try:
+        return run(lambda: build_service(service, settings))
+    except WrongSettings as error:
+        raise CountersignError(f"{service} cannot start with these settings: {error}") from None
+    except CountersignError as error:
+        raise CountersignError(f"{service} cannot start: {error.detail}", code=error.code) from None
 
 
 def _password(pgpass: Path) -> str:

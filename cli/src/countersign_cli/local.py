@@ -1,5 +1,5 @@
-"""Countersign on this machine without Docker: embedded servers, one bootstrap step, six services (of each as many
-processes as wanted), one supervisor.
+"""Countersign on this machine without Docker: embedded servers, one bootstrap step, six services and Slack where it
+is configured (of each as many processes as wanted), one supervisor.
 
 The imports are loaded once and the services are forked from them. What runs is written to ``run.json`` in the data
 folder, where the other commands find it.
@@ -17,18 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import CORE_SERVICES
-from countersign_contracts.model import explain
 
 from .bootstrap import (
     Layout,
     Material,
+    WrongSettings,
     apply_topology,
     build_service,
     prepare_database,
@@ -64,7 +63,9 @@ class LocalOptions:
     postgres_port: int | None = None
     health_port: int = 8011
     log_level: str = "info"
+    agents_dirs: tuple[Path, ...] = ()
     replicas: Mapping[str, int] = field(default_factory=dict)
+    slack: bool = False
     health_port_of: Mapping[str, int] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     http_cert_file: Path | None = None
@@ -85,9 +86,13 @@ class LocalOptions:
         """nats-server's address."""
         return f"nats://127.0.0.1:{self.nats_port}"
 
+    def services(self) -> tuple[str, ...]:
+        """What runs: the optional ones where they are configured."""
+        return (*CORE_SERVICES, "slack") if self.slack else CORE_SERVICES
+
     def processes(self) -> list[Replica]:
         """Every process of a service."""
-        return list(all_replicas(self.replicas))
+        return list(all_replicas(self.replicas, self.services()))
 
     def health_ports(self) -> dict[str, int]:
         """Where each replica answers /health and /metrics.
@@ -146,7 +151,7 @@ class LocalSystem:
             [*self._specs(material), *extra],
             logs=self.folder.logs,
             events=told,
-            preload=_preload,
+            preload=partial(_preload, self.options.services()),
             guardian_keeps=[lock],
         )
 
@@ -237,6 +242,8 @@ class LocalSystem:
                 settings["instance"] = name
             if pool_max < 8:
                 settings["postgres_pool_max"] = pool_max
+            if service == "registry" and options.agents_dirs:
+                settings["agents_dirs"] = tuple(folder.absolute() for folder in options.agents_dirs)
             if service == "gateway":
                 settings |= {"http_host": options.host, "http_port": ports[name]}
                 settings |= {"http_cert_file": options.http_cert_file, "http_key_file": options.http_key_file}
@@ -262,8 +269,8 @@ def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failp
 
         try:
             return serve(lambda: build_service(service, settings, failpoints))
-        except ValidationError as error:
-            raise EmbeddedError(f"{name} cannot start with these settings: {explain(error)}") from None
+        except WrongSettings as error:
+            raise EmbeddedError(f"{name} cannot start with these settings: {error}") from None
         except CountersignError as error:
             kind = MayPass if error.code == "unavailable" else EmbeddedError
             raise kind(f"{name} cannot start: {error.detail}") from None
@@ -297,9 +304,9 @@ def probe_of(host: str, port: int, path: str = "/health/ready", *, tls: bool = F
     return probe
 
 
-def _preload() -> None:
+def _preload(services: Sequence[str]) -> None:
     """Load what the services need once; every forked service shares that memory."""
     importlib.import_module("countersign_chassis.run")
-    for service in CORE_SERVICES:
+    for service in services:
         importlib.import_module(f"countersign_{service}.settings")
         importlib.import_module(f"countersign_{service}.app")

@@ -92,14 +92,18 @@ def print_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:
+    """Print :func:`laid_out`."""
+    console.print(laid_out(columns, rows, empty))
+
+
+def laid_out(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> Table | str:
     """A table, or a line where there is nothing.
 
     Words stay whole, so that an id can be copied: where the terminal is too narrow, columns of several words give way,
     and then lines become longer than it.
     """
     if not rows:
-        console.print(f"[dim]{empty}[/]")
-        return
+        return f"[dim]{empty}[/]"
     texts = [[column, *(printable(str(row[n] or "-")) for row in rows)] for n, column in enumerate(columns)]
     gaps = _GAP * (len(columns) - 1)
     widths = column_widths(texts, console.width - gaps)
@@ -108,7 +112,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> 
         built.add_column(column, overflow="fold", width=width)
     for row in rows:
         built.add_row(*(cell(value) for value in row))
-    console.print(built)
+    return built
 
 
 def column_widths(texts: Sequence[Sequence[str]], room: int) -> list[int]:
@@ -137,11 +141,11 @@ def cell(value: Any) -> str:
     return f"[{style}]{text}[/]" if style else text
 
 
-def ago(text: str | None) -> str:
-    """How long ago an RFC 3339 time was, for people; how long until it is, if it is to come."""
+def ago(text: str | None, at: datetime | None = None) -> str:
+    """How long ago an RFC 3339 time was, for people; how long until it is, if it is to come. ``at``: seen from then."""
     if not text:
         return "never"
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()
+    seconds = ((at or datetime.now(UTC)) - datetime.fromisoformat(text)).total_seconds()
     away = abs(seconds)
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if away >= size:

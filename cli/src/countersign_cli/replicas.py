@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.event import CORE_SERVICES, SERVICES
 
 from .output import Misused
 
@@ -31,8 +31,8 @@ def read_replicas(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         service, equals, number = (word.strip() for word in part.partition("="))
-        if service not in CORE_SERVICES:
-            raise Misused(f"--replicas names {service!r}, which is no service; there are {', '.join(CORE_SERVICES)}")
+        if service not in SERVICES:
+            raise Misused(f"--replicas names {service!r}, which is no service; there are {', '.join(SERVICES)}")
         if service in found:
             raise Misused(f"--replicas names {service} twice; once is enough, as in {service}=2")
         if not equals or not number.isascii() or not number.isdigit() or not 1 <= int(number) <= MOST:
@@ -41,8 +41,8 @@ def read_replicas(text: str) -> dict[str, int]:
     return found
 
 
-def all_replicas(numbers: Mapping[str, int]) -> Iterator[Replica]:
+def all_replicas(numbers: Mapping[str, int], services: Sequence[str] = CORE_SERVICES) -> Iterator[Replica]:
     """Every process there is to be: one of each service, or as many as ``numbers`` says."""
-    for service in CORE_SERVICES:
+    for service in services:
         for number in range(1, numbers.get(service, 1) + 1):
             yield Replica(service, number)

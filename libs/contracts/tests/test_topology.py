@@ -150,7 +150,7 @@ def test_an_inbox_is_heard_by_its_own_service_and_answered_by_those_it_may_ask(s
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_hears_its_inbox_and_the_commands_it_answers_and_nothing_else(service: str) -> None:
     answered = {command.rpc.subject for command in COMMANDS.values() if command.rpc.service == service}
-    overheard = set(topology.FINAL_SUBJECTS) if service == "gateway" else set()
+    overheard = {*topology.FINAL_SUBJECTS, *topology.APPROVAL_SUBJECTS} if service == "gateway" else set()
     assert set(CORE[service].subscribe) == answered | overheard | {f"{subjects.inbox(service)}.>"}
 
 

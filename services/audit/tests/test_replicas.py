@@ -110,7 +110,7 @@ async def test_a_standby_exports_what_is_covered_and_signs_nothing(
     later = make.granted()
     await (await asking.bus("policy")).publish(later)
     await asking.receipt(later.event_id())
-    last = await dict(second._answers)[ExportLedger](ExportLedger())
+    last = await dict(second._answers)[ExportLedger](ExportLedger(), "gateway")
     assert isinstance(last, ExportPage)
     assert last.last_seq == page.last_seq
     assert verify_export(last.lines, stack.trust()).findings == ()

@@ -272,6 +272,30 @@ async def test_a_call_whose_answer_never_comes_whole_is_lost(connector: Connecto
         assert attempt.answer is not None and attempt.answer.status == 200 and attempt.answer.sha256 is None
 
 
+@pytest.mark.parametrize("status", ["99", "000", "1000", "65536", "2147483648", "99999999999999999999", "-200"])
+async def test_a_status_that_is_none_says_nothing(connector: Connector, downstream: Any, status: str) -> None:
+    """A status has three digits (RFC 9110, section 15); whether the effect happened is not known from anything else."""
+
+    async def answer(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 {status} Well\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+
+    downstream.answer = answer
+    assert failure(await send(connector, downstream.url + "/")) == ("lost", "connection")
+
+
+@pytest.mark.parametrize("status", [600, 999])
+async def test_a_status_that_means_nothing_is_no_success(
+    connector: Connector, downstream: Any, http: Any, status: int
+) -> None:
+    async def answer(_: Any, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(status, b"{}"))
+
+    downstream.answer = answer
+    attempt = await send(connector, downstream.url + "/")
+    assert failure(attempt) == ("answered", "downstream_status")
+    assert attempt.answer is not None and attempt.answer.status == status
+
+
 async def test_an_error_answer_counts_though_its_body_breaks_off(connector: Connector, downstream: Any) -> None:
     async def answer(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 422 No\r\nContent-Length: 100\r\n\r\n{")

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from countersign_chassis.sealing import OpenKey, OpenKeys, SealKey, new_key
-from countersign_contracts.actions import Action
+from countersign_contracts.actions import Action, Amendment, amended
 from countersign_contracts.catalogue import ToolRecord
+from countersign_contracts.ids import new_id
+from countersign_contracts.model import now
 from countersign_contracts.sealed import Place, box_text, sealed, withheld
 from countersign_executor.admission import RefusedAction
 from countersign_executor.opening import Opening, require_opened
@@ -87,6 +89,24 @@ def test_a_key_that_was_taken_away_opens_nothing(opening: Opening) -> None:
 def test_a_box_from_another_action_does_not_open(opening: Opening, changed: str) -> None:
     of = asked(note="hunter2").model_copy(update={changed: action().request_id if changed == "request_id" else "other"})
     assert refused(opening, of) == f"sealed: `/note` cannot be opened: it was sealed for another {changed}"
+
+
+def test_what_an_approver_left_as_it_was_opens_for_the_action_it_was_asked_with(opening: Opening) -> None:
+    first = asked(note="hunter2")
+    changes: list[dict[str, Any]] = [{**first.args, "item": item} for item in ("8", "9")]
+    second = amended(first, amendment(first, changes[0]), now())
+    third = amended(second, amendment(second, changes[1]), now())
+    assert second.amends == first.request_id and third.amends == second.request_id
+    for each in (second, third):
+        assert opening.open(each, MARKED).args["note"] == "hunter2"
+    moved = third.model_copy(update={"sealed_for": None})
+    assert refused(opening, moved) == "sealed: `/note` cannot be opened: it was sealed for another request_id"
+
+
+def amendment(of: Action, args: dict[str, Any]) -> Amendment:
+    return Amendment(
+        request_id=new_id(), args=args, digest=of.model_copy(update={"args": args}).computed_digest(), by="bob"
+    )
 
 
 def test_a_box_in_another_place_does_not_open(opening: Opening) -> None:

@@ -21,6 +21,7 @@ def test_a_sensitive_argument_in_the_body_is_sound() -> None:
     [
         ("item", "http.path.0", "`item` is sensitive, and URLs are kept in logs on the way"),
         ("item", "resource", "`item` is sensitive, and people are shown the resource"),
+        ("customer", "preview", "`customer` is sensitive, and people are shown the preview"),
         ("verbose", "http.query.0", "`verbose` is sensitive, and URLs are kept"),
         ("customer", "facts.0.args.id", "`customer` is sensitive: a fact is looked up"),
         ("customer", "facts.0.message", "`customer` is sensitive: a fact is looked up, and told of, in the clear"),

@@ -32,6 +32,7 @@ async def alone(stack: Any) -> AsyncIterator[Any]:
         world.services["registry"] = await stack.service("registry")
         world.services["executor"] = await stack.service("executor")
         world.services["policy"] = await stack.service("policy")
+        approvals = await stack.service("approvals")  # what is declared has its yes too
         world.services["gateway"] = await stack.service("gateway", redrive_after_s=0.5, max_waiting=3)
         world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
         world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
@@ -44,6 +45,7 @@ async def alone(stack: Any) -> AsyncIterator[Any]:
             world.creds[agent] = stack.layout.root / f"{agent}.creds"
             world.creds[agent].write_text(issued["nats_creds"])
         await world.services["policy"].stop()
+        await approvals.stop()
         yield world
     finally:
         await world.stop()

@@ -11,7 +11,7 @@ import pytest
 
 from countersign_chassis import Failpoints
 from countersign_contracts import warrant
-from countersign_contracts.actions import ActionDenied, ActionGranted, ActionHeld
+from countersign_contracts.actions import ActionDenied, ActionGranted, ActionHeld, Amendment
 from countersign_contracts.catalogue import Document
 from countersign_contracts.commands import CancelAction
 from countersign_contracts.control import DeadLettered, Stop
@@ -37,16 +37,23 @@ async def test_held_tells_people_what_they_need(rig: Rig) -> None:
     assert (held.owner_team, held.owner_oncall, held.deadline_s) == ("support", "oncall@example.com", 3600)
     assert held.decision.approval_id == held.approval_id
     assert held.decision.reasons[0].code == "approval_required"
+    assert (held.tool_description, held.resource) == ("Change a ticket.", "tickets/1")
+    assert held.preview == "Set ticket 1 to open, titled (no title)"
 
 
 async def test_approved_it_is_granted_and_the_warrant_names_the_approval(rig: Rig) -> None:
     await rig.service()
     await rig.apply()
     (held,) = await rig.hold(update(env="prod"))
-    await rig.resolve(held)
+    votes = [
+        vote("approve", held.action.digest, comment="looks right"),
+        vote("approve", held.action.digest, voter="bob"),
+    ]
+    await rig.resolve(held, votes=votes)
     event = await rig.heard(f"{held.action.request_id}.granted")
     assert isinstance(event, ActionGranted)
     assert [r.code for r in event.decision.reasons] == ["permitted", "approved"]
+    assert event.decision.reasons[1].message == "approved by ann: looks right; bob"
     claims = warrant.verify(event.warrant, held.action, at=now(), trust=rig.stack.trust())
     assert claims.approval_id == held.approval_id == event.decision.approval_id
 
@@ -83,7 +90,7 @@ async def test_held_actions_count_and_approved_ones_do_not_count_twice(rig: Rig)
     ("state", "code", "says"),
     [
         ("rejected", "approval_rejected", "rejected by ann: too risky"),
-        ("expired", "approval_expired", "within 3600 s"),
+        ("expired", "approval_expired", "nobody approved it within 60 s"),
         ("cancelled", "cancelled", "was cancelled"),
     ],
 )
@@ -94,7 +101,7 @@ async def test_what_is_not_approved_is_denied_and_gives_its_reservation_back(
     await rig.apply()
     (held,) = await rig.hold(update(env="prod"))
     votes = [vote("reject", held.action.digest, comment="too risky")] if state == "rejected" else []
-    await rig.resolve(held, state, votes=votes)
+    await rig.resolve(held, state, votes=votes, resolved_at=held.decision.decided_at + timedelta(seconds=60))
     event = await denied(rig, held)
     assert event.decision.reasons[0].code == code
     assert says in event.decision.reasons[0].message
@@ -149,6 +156,62 @@ async def test_an_approval_of_nothing_is_dead_lettered(rig: Rig) -> None:
     letter = await rig.first(DeadLettered)
     assert letter.consumer == "policy-approvals"
     assert letter.reason == f"no decision holds action {ghost.request_id}"
+
+
+def amendment(held: ActionHeld, **changes: Any) -> Amendment:
+    """Bob closes the ticket instead."""
+    args = held.action.args | {"status": "closed"}
+    digest = held.action.model_copy(update={"args": args}).computed_digest()
+    return Amendment(**({"request_id": new_id(), "args": args, "digest": digest, "by": "bob"} | changes))
+
+
+async def test_what_was_changed_is_denied_for_what_takes_its_place(rig: Rig) -> None:
+    await rig.service()
+    await rig.apply()
+    (held,) = await rig.hold(update(env="prod"))
+    change = amendment(held)
+    votes = [vote("approve", held.action.digest, voter="bob", comment="close it")]
+    await rig.resolve(held, "amended", votes=votes, amendment=change)
+    event = await denied(rig, held)
+    (reason,) = event.decision.reasons
+    assert (event.amendment, reason.code, reason.policy) == (change, "amended", held.approval_id)
+    assert reason.message == f"changed by bob: close it; action {change.request_id} takes its place"
+    assert await rig.fetch("SELECT count(*) FROM guardrail_usage") == 0
+    await rig.request(held.action, attempt="again")
+    repeated = f"{held.action.request_id}.denied"
+    await rig.heard(repeated, times=2)
+    assert len(set(rig.bodies[repeated])) == 1
+
+
+@pytest.mark.parametrize("wrong", ["digest", "args", "approval", "same", "none", "own id"])
+async def test_a_change_that_is_not_what_was_approved_comes_to_nothing(rig: Rig, wrong: str) -> None:
+    await rig.service()
+    await rig.apply()
+    (held,) = await rig.hold(update(env="prod"))
+    change: Amendment | None = {
+        "digest": amendment(held, digest=OTHER_DIGEST),
+        "args": amendment(held, args=held.action.args | {"status": "in_progress"}),
+        "approval": amendment(held),
+        "same": amendment(held, args=held.action.args, digest=held.action.digest),
+        "none": None,
+        "own id": amendment(held, request_id=held.action.request_id),
+    }[wrong]
+    approval_id = "apr_other" if wrong == "approval" else held.approval_id
+    await rig.resolve(held, "amended", amendment=change, approval_id=approval_id)
+    event = await denied(rig, held)
+    assert (event.amendment, event.decision.reasons[0].code) == (None, "approval_digest")
+
+
+async def test_cancelled_first_it_is_changed_into_nothing(rig: Rig) -> None:
+    await rig.service()
+    await rig.apply()
+    (held,) = await rig.hold(update(env="prod"))
+    await rig.ask(CancelAction(request_id=held.action.request_id, agent_id="helper", by="helper"))
+    await rig.resolve(held, "amended", amendment=amendment(held))
+    (other,) = await rig.hold(update(env="prod"))
+    await rig.resolve(other)
+    await rig.heard(f"{other.action.request_id}.granted")
+    assert f"{held.action.request_id}.denied" not in rig.bodies
 
 
 async def test_cancelling_and_approving_at_once_ends_one_way(rig: Rig) -> None:

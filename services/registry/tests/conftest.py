@@ -77,6 +77,10 @@ class Agent:
             await self.closed.wait()
 
 
+#: Events that come by themselves, whatever a test orders.
+_ASIDE = frozenset({"person_changed", "phase_changed"})
+
+
 class Fleet:
     """Orders, agents' connections, and what is on the stream, in the buckets and in the tables."""
 
@@ -173,15 +177,19 @@ class Fleet:
         return found
 
     async def events(self, count: int) -> list[Event]:
-        """The first ``count`` events of stream FLEET about agents, verified; waits for them, and for no others."""
+        """The first ``count`` events of stream FLEET about what people order of agents, verified; waits for them."""
         async with asyncio.timeout(10):
             while True:
-                raw = [one for subject, one in await self.raw_events() if "person_changed" not in subject]
+                raw = [one for subject, one in await self.raw_events() if subject.split(".")[1] not in _ASIDE]
                 if len(raw) >= count:
                     break
                 await asyncio.sleep(0.02)
         assert len(raw) == count, [one.id for one in raw]
         return [open_event(one, self.stack.trust()) for one in raw]
+
+    async def every_event(self) -> list[Event]:
+        """Every event of stream FLEET by now, verified."""
+        return [open_event(one, self.stack.trust()) for _, one in await self.raw_events()]
 
     async def shown(self, agent_id: str = "alpha") -> AgentRecord | None:
         """What bucket `agents` shows, verified."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign_contracts.commands import AgentView, IssueCredentials, SetAgentStatus
+from countersign_contracts.commands import IssueCredentials, SetAgentStatus
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import (
     AgentRecord,
@@ -19,8 +19,8 @@ from countersign_contracts.fleet import (
     CredentialsRevoked,
     Owner,
 )
-from countersign_registry.agents import page
 from countersign_registry.lifecycle import Agent, Change, expiry, issue, revoked_before, set_status
+from countersign_registry.listing import fitting
 
 AT = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 HTTP = Credential(credential_id="crd_http", kind="http", sha256="00")
@@ -152,13 +152,12 @@ def test_the_later_heartbeat_is_shown_with_its_body(row: int | None, memory: int
 
 @given(st.integers(0, 12), st.integers(1, 10), st.integers(1, 4000))
 def test_a_page_has_what_fits_and_says_whether_there_is_more(count: int, limit: int, max_bytes: int) -> None:
-    views = [AgentView(agent=agent().record, created_at=AT, heartbeat={"n": "x" * (i * 37)}) for i in range(count)]
-    shown, more = page(views, limit, max_bytes)
-    assert list(shown) == views[: len(shown)]
-    assert more == (len(shown) < count)
-    assert bool(shown) == bool(views)
-    assert len(shown) <= limit
-    sizes = [len(view.to_bytes()) + 1 for view in views]
-    assert len(shown) == 1 or sum(sizes[: len(shown)]) <= max_bytes or not shown
-    if more and len(shown) < limit:
-        assert sum(sizes[: len(shown) + 1]) > max_bytes
+    items = [b"x" * (200 + i * 37) for i in range(count)]
+    shown, more = fitting(items, limit, max_bytes)
+    assert more == (shown < count)
+    assert bool(shown) == bool(items)
+    assert shown <= limit
+    sizes = [len(item) + 1 for item in items]
+    assert shown == 1 or sum(sizes[:shown]) <= max_bytes or not shown
+    if more and shown < limit:
+        assert sum(sizes[: shown + 1]) > max_bytes

@@ -12,7 +12,14 @@ from countersign_chassis import Service
 from countersign_contracts.envelope import open_event
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import PersonChanged
-from countersign_contracts.people_commands import AddPerson, IssuedToken, ListPeople, RemovePerson
+from countersign_contracts.people_commands import (
+    AddPerson,
+    IssuedToken,
+    ListPeople,
+    PersonView,
+    RemovePerson,
+    SetGroups,
+)
 
 if TYPE_CHECKING:
     from .conftest import Fleet
@@ -67,6 +74,47 @@ async def test_a_person_is_added_renewed_removed_and_added_again(fleet: Fleet, r
         ("ann", "removed", "admin"),
         ("ann", "active", "admin"),
     ]
+
+
+async def test_groups_are_set_kept_with_a_new_token_and_gone_with_the_person(fleet: Fleet, registry: Service) -> None:
+    await fleet.bus.ask(AddPerson(name="ann", roles=("approver",), groups=("security", "Payments Team"), by="admin"))
+    assert (await fleet.shown_person("ann")).groups == ("Payments Team", "security")
+    await add(fleet, "ann", "approver")
+    assert (await fleet.shown_person("ann")).groups == ("Payments Team", "security")
+    for _ in range(2):
+        view: PersonView = await fleet.bus.ask(SetGroups(name="ann", groups=("b", "a", "b"), by="admin"))
+        assert (view.groups, view.revision) == (("a", "b"), 3)
+    assert ((await fleet.shown_person("ann")).groups, (await fleet.shown_person("ann")).revision) == (("a", "b"), 3)
+    await fleet.bus.ask(AddPerson(name="ann", roles=("approver",), groups=(), by="admin"))
+    assert (await fleet.shown_person("ann")).groups == ()
+    await fleet.bus.ask(SetGroups(name="ann", groups=("c",), by="admin"))
+    await fleet.bus.ask(RemovePerson(name="ann", by="admin"))
+    with pytest.raises(CountersignError, match="`ann` was removed") as error:
+        await fleet.bus.ask(SetGroups(name="ann", groups=("c",), by="admin"))
+    assert error.value.code == "not_found"
+    await add(fleet, "ann", "approver")
+    assert (await fleet.shown_person("ann")).groups == ()
+    events = [event for event in await told(fleet, 8) if event.person == "ann"]
+    assert [(e.groups, e.status, e.revision) for e in events] == [
+        (("Payments Team", "security"), "active", 1),
+        (("Payments Team", "security"), "active", 2),
+        (("a", "b"), "active", 3),
+        ((), "active", 4),
+        (("c",), "active", 5),
+        ((), "removed", 6),
+        ((), "active", 7),
+    ]
+
+
+async def test_admin_s_groups_outlive_a_start(fleet: Fleet) -> None:
+    await fleet.run()
+    await fleet.bus.ask(SetGroups(name="admin", groups=("security",), by="admin"))
+    fleet.stack.layout.admin_token.write_text("y" * 40)
+    await fleet.run()
+    assert ((await fleet.shown_person("admin")).groups, (await fleet.shown_person("admin")).revision) == (
+        ("security",),
+        3,
+    )
 
 
 async def test_of_two_tokens_given_at_once_the_later_one_counts(fleet: Fleet, registry: Service) -> None:

@@ -1,4 +1,4 @@
-"""What the system under faults governs: five tools, one profile, three agents."""
+"""What the system under faults governs: nine tools, one profile, three agents; and who approves what."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ TOOLS = {
         Tool("put_note", "PUT", "/notes/", repeatable=True),
         Tool("pay", "POST", "/pay/", repeatable=False),
         Tool("dismiss", "POST", "/dismiss/", repeatable=False),
+        Tool("trim", "POST", "/trim/", repeatable=False),
+        Tool("restock", "POST", "/restock/", repeatable=False),
+        Tool("pair", "POST", "/pair/", repeatable=False),
+        Tool("ignored", "POST", "/ignored/", repeatable=False),
         Tool("limited", "POST", "/limited/", repeatable=False, limit=SESSION_LIMIT),
     )
 }
@@ -56,7 +60,12 @@ environments: [dev, prod]
 tools: [{", ".join(TOOLS)}]
 guardrails:
   - {{kind: session_calls, name: limited per session, tools: [limited], limit: {SESSION_LIMIT}}}
-overrides: {{dismiss: {{approval: always}}}}
+overrides:
+  dismiss: {{approval: always}}
+  trim: {{approval: always}}
+  restock: {{approval: always}}
+  pair: {{approval: always}}
+  ignored: {{approval: always}}
 approval_deadline_s: {APPROVAL_DEADLINE_S}
 """
 
@@ -68,6 +77,44 @@ owner: {{team: faults}}
 profile: faults
 environments: [dev, prod]
 """
+
+#: People of this group decide in pairs on `pair`.
+PAIR = "pair"
+#: How often a standing approval of `restock` may be used.
+STANDING_USES = 3
+
+_RULES = f"""\
+kind: approval_rule
+name: trimmed
+match: {{tools: [trim]}}
+stages: [{{name: one, approvers: [anyone]}}]
+changes: {{n: lower}}
+---
+kind: approval_rule
+name: ahead
+match: {{tools: [restock]}}
+stages: [{{name: one, approvers: [anyone]}}]
+standing: {{max_uses: {STANDING_USES}, max_s: 60}}
+---
+kind: approval_rule
+name: in_pairs
+match: {{tools: [pair]}}
+stages: [{{name: two, approvers: ["group:{PAIR}"], quorum: 2}}]
+---
+kind: approval_rule
+name: ignored
+match: {{tools: [ignored]}}
+stages: [{{name: one, approvers: [anyone]}}]
+deadline_s: 1
+"""
+
+
+def rules(turn: int) -> list[dict[str, str]]:
+    """Who approves what; each turn says the same in other words, so that applying it is a change."""
+    spare = f"---\nkind: approval_rule\nname: spare\ndescription: turn {turn}\npriority: -1\n"
+    spare += "stages: [{name: one, approvers: [anyone]}]\n"
+    return [{"path": "rules.yaml", "text": _RULES + spare}]
+
 
 _EFFECTS = {"look": "read"}
 
@@ -87,4 +134,4 @@ def documents(downstream: str) -> list[dict[str, str]]:
     )
     agents = "---\n".join(_AGENT.format(agent=agent) for agent in AGENTS)
     texts = {"tools.yaml": tools, "profile.yaml": _PROFILE, "agents.yaml": agents}
-    return [{"path": path, "text": text} for path, text in texts.items()]
+    return [*({"path": path, "text": text} for path, text in texts.items()), *rules(0)]

@@ -14,13 +14,27 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import new_id
 from countersign_sdk import Agent
 
-from .declarations import AGENTS, SESSION_LIMIT, documents
+from .declarations import AGENTS, PAIR, SESSION_LIMIT, STANDING_USES, documents, rules
 from .downstream import CountingDownstream
 from .history import Accepted
 from .system import NotAnswered, System
 
 #: How often each tool is asked for, in relation to the others.
-_WEIGHTS = {"look": 2, "put_note": 3, "pay": 5, "dismiss": 1, "limited": 1}
+_WEIGHTS = {
+    "look": 2,
+    "put_note": 3,
+    "pay": 5,
+    "dismiss": 1,
+    "limited": 1,
+    "trim": 1,
+    "restock": 1,
+    "pair": 0.5,
+    "ignored": 0.5,
+}
+#: What every agent begins with, so that a short run has all of it.
+_FIRST = ("pair", "trim", "restock", "restock", "ignored")
+#: What nobody answers at once: who asks does not wait for it.
+_UNHURRIED = {"dismiss", "pair", "ignored"}
 
 #: The agent that asks for nothing, and is paused and resumed: changes of the fleet are traffic too.
 _IDLE_AGENT = AGENTS[2]
@@ -58,8 +72,9 @@ class Traffic:
         given = {"documents": documents(self.downstream.url), "dry_run": False}
         applied = await self.system.ok("POST", "/api/v1/apply", given)
         assert not applied["errors"], applied["errors"]
-        person = await self.system.ok("POST", "/api/v1/people", {"name": "vera", "roles": ["approver"]})
-        self._tokens["vera"] = person["token"]
+        for name in ("vera", "wanda"):
+            body = {"name": name, "roles": ["approver"], "groups": [PAIR]}
+            self._tokens[name] = (await self.system.ok("POST", "/api/v1/people", body))["token"]
         for agent in AGENTS:
             issued = await self.system.ok("POST", f"/api/v1/agents/{agent}/credentials", {})
             self._tokens[agent] = issued["http_token"]
@@ -75,6 +90,8 @@ class Traffic:
             tasks.create_task(self._voter(until))
             tasks.create_task(self._operator(random.Random(f"{self.seed}.operator"), until))
             tasks.create_task(self._fleet(until))
+            tasks.create_task(self._group(until))
+            tasks.create_task(self._rules(until))
 
     def agent(self, agent_id: str, door: str) -> Agent:
         """An agent through the SDK."""
@@ -122,9 +139,10 @@ class Traffic:
     async def _agent(self, agent_id: str, door: str, dice: random.Random, until: asyncio.Event) -> None:
         agent = self.agent(agent_id, door)
         session, left = "", 0
+        first = iter(_FIRST)
         async with agent:
             while not until.is_set():
-                tool = dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+                tool = next(first, None) or dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
                 if tool == "limited":
                     if left == 0:
                         session, left = f"s-{agent_id}-{next(self._count)}", SESSION_LIMIT + 2
@@ -136,7 +154,7 @@ class Traffic:
     async def _act(self, agent: Agent, tool: str, door: str, dice: random.Random, given: dict[str, Any]) -> None:
         request_id = new_id()
         args = {"n": next(self._count)}
-        waits, cancels = dice.random() < 0.7 and tool != "dismiss", dice.random() < 0.04
+        waits, cancels = dice.random() < 0.7 and tool not in _UNHURRIED, dice.random() < 0.04
         try:
             if waits:
                 result = await agent.call(tool, args, env="dev", request_id=request_id, wait_s=5, **given)
@@ -163,16 +181,56 @@ class Traffic:
             await asyncio.sleep(0.5)
 
     async def vote_on_all(self) -> None:
-        """Vera votes on everything that waits for a person: two times of three yes."""
+        """People vote on everything that waits for them: two times of three yes, each tool's rule made use of."""
         try:
             _, page = await self.system.ask("GET", "/api/v1/approvals?state=pending&limit=50")
             for approval in page.get("items", []):
-                vote = "approve" if int(approval["approval_id"][-4:], 16) % 3 else "reject"
-                body = {"vote": vote, "digest": approval["action"]["digest"]}
-                path = f"/api/v1/approvals/{approval['approval_id']}/votes"
-                await self.system.ask("POST", path, body, token=self._tokens["vera"])
+                await self._vote(approval)
         except NotAnswered:
             pass  # the next round comes soon
+
+    async def _vote(self, approval: dict[str, Any]) -> None:
+        action, chance = approval["action"], int(approval["approval_id"][-4:], 16)
+        body: dict[str, Any] = {"vote": "approve" if chance % 3 else "reject", "digest": action["digest"]}
+        voters = ["vera"]
+        match action["tool"]:
+            case "ignored":
+                return
+            case "pair":
+                # one at a time: the first vote waits for the other, and may be voided meanwhile
+                voted = {vote["voter"] for vote in approval["votes"]}
+                body["vote"], voters = "approve", [name for name in ("wanda", "vera") if name not in voted][:1]
+            case "trim" if body["vote"] == "approve":
+                body["changes"] = {"n": action["args"]["n"] - 1}
+            case "restock" if body["vote"] == "approve":
+                body["standing"] = {"for_s": 30, "max_uses": STANDING_USES, "resource": "things/*"}
+        path = f"/api/v1/approvals/{approval['approval_id']}/votes"
+        for voter in voters:
+            await self.system.ask("POST", path, body, token=self._tokens[voter])
+
+    async def _group(self, until: asyncio.Event) -> None:
+        """Takes a person out of the group that she votes for, and back in: her votes that count so far are voided."""
+        groups: list[str] = []
+        while not until.is_set():
+            await asyncio.sleep(0.7)
+            try:
+                await self.system.ask("PUT", "/api/v1/people/wanda/groups", {"groups": groups}, timeout_s=3)
+            except NotAnswered:
+                continue
+            groups = [] if groups else [PAIR]
+        await self.system.ok("PUT", "/api/v1/people/wanda/groups", {"groups": [PAIR]})
+
+    async def _rules(self, until: asyncio.Event) -> None:
+        """Says again who approves what, in other words."""
+        for turn in itertools.count(1):
+            await asyncio.sleep(1)
+            if until.is_set():
+                return
+            try:
+                body = {"documents": rules(turn), "dry_run": False}
+                await self.system.ask("POST", "/api/v1/apply", body, timeout_s=10)
+            except NotAnswered:
+                continue  # half applied, it goes on by itself
 
     async def _operator(self, dice: random.Random, until: asyncio.Event) -> None:
         """Now and then stops one tool for a moment."""

@@ -170,6 +170,69 @@ def usage_equals_what_happened(history: History) -> Iterator[str]:
             yield f"session {session} was denied {name} after {given} grants ({count} asked); {tool.limit} are allowed"
 
 
+def granted_means_approved(history: History) -> Iterator[str]:
+    """What waited for people was granted by so many different ones as were asked for, for exactly its arguments."""
+    asked, resolved = _first(history, "approvals.requested"), _first(history, "approvals.resolved")
+    for subject, grant in _first(history, "actions.granted").items():
+        if grant.body["decision"].get("approval_id") is None:
+            continue
+        if subject not in resolved or subject not in asked:
+            if not history.wipes:
+                yield f"{subject} was granted by an approval that is not on record"
+            continue
+        votes = [vote for vote in resolved[subject].body["votes"] if vote["vote"] == "approve"]
+        wanted = sum(stage["quorum"] for stage in asked[subject].body["asked_by"]["stages"])
+        if len({vote["voter"] for vote in votes}) < wanted:
+            yield f"{subject} was granted by {len(votes)} votes of {wanted} different people that it needed"
+        if {vote["digest"] for vote in votes} != {grant.body["action"]["digest"]}:
+            yield f"{subject} was granted by votes on other arguments"
+
+
+def what_was_changed_is_replaced_once(history: History) -> Iterator[str]:
+    """Of an action that an approver changed exactly one other was made, with the arguments that were agreed to."""
+    changed = {
+        subject: entry.body["amendment"]
+        for subject, entry in _first(history, "actions.denied").items()
+        if "amendment" in entry.body
+    }
+    made: dict[str, set[str]] = defaultdict(set)
+    for subject, entry in _first(history, "actions.requested").items():
+        if (first := entry.body["action"].get("amends")) is not None:
+            made[first].add(subject)
+            wanted = changed.get(first, {"request_id": subject, "args": entry.body["action"]["args"]})
+            if subject == wanted["request_id"] and entry.body["action"]["args"] != wanted["args"]:
+                yield f"{subject} has other arguments than were agreed to when {first} was changed"
+            if first not in changed and not history.wipes:
+                yield f"{subject} says that it takes the place of {first}, which was not changed"
+    for first, amendment in changed.items():
+        if amendment["request_id"] not in history.states:
+            yield f"{first} was changed into {amendment['request_id']}, which nobody knows"
+        if others := made[first] - {amendment["request_id"]}:
+            yield f"of {first}, which was changed once, {', '.join(sorted(others))} was made too"
+
+
+def standing_approvals_keep_their_bounds(history: History) -> Iterator[str]:
+    """What was allowed ahead is used as often as was said, and not after its time."""
+    granted = {
+        entry.body["standing"]["standing_id"]: entry.body["standing"]
+        for entry in history.entries
+        if entry.name == "approvals.standing_granted"
+    }
+    uses: dict[str, set[str]] = defaultdict(set)
+    for subject, entry in _first(history, "approvals.resolved").items():
+        for vote in entry.body["votes"]:
+            if (standing_id := vote.get("standing_id")) is not None:
+                uses[standing_id].add(subject)
+                standing = granted.get(standing_id)
+                if standing is not None and vote["voted_at"] > standing["until"]:
+                    yield f"{standing_id} approved {subject} after its time"
+    for standing_id, used in uses.items():
+        if standing_id in granted and len(used) > granted[standing_id]["max_uses"]:
+            yield f"{standing_id} approved {len(used)} actions, and may {granted[standing_id]['max_uses']}"
+        if standing_id not in granted and not history.wipes:
+            yield f"{standing_id} approved {len(used)} actions, and was not granted"
+
+
 def the_ledger_verifies(history: History) -> Iterator[str]:
     """The export is sound, and agrees with every checkpoint kept outside the database."""
     if history.trust is None or not history.export:
@@ -209,6 +272,9 @@ VALIDATORS: tuple[Callable[[History], Iterator[str]], ...] = (
     callers_are_told_to_come_back,
     what_was_confirmed_to_an_operator_stays,
     usage_equals_what_happened,
+    granted_means_approved,
+    what_was_changed_is_replaced_once,
+    standing_approvals_keep_their_bounds,
     the_ledger_verifies,
     checkpoints_only_extend,
 )

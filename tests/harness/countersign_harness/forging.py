@@ -16,6 +16,7 @@ import asyncpg
 from nats.aio.client import Client
 
 from countersign_contracts.envelope import Envelope
+from countersign_contracts.event import CORE_SERVICES
 from countersign_contracts.ids import is_request_id, new_id
 from countersign_contracts.topology import CONSUMERS, STREAMS, Consumer
 from countersign_ledger import SigningKey
@@ -24,7 +25,8 @@ from .stack import Stack
 
 SIGNED_HEADERS = ("ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "ce-keyid", "ce-signature")
 _CORE_STREAMS = tuple(s.name for s in STREAMS if s.account == "CORE")
-_CORE_CONSUMERS = tuple(c for c in CONSUMERS if c.stream in _CORE_STREAMS)
+#: An optional service does not run here, and leaves what it would take.
+_CORE_CONSUMERS = tuple(c for c in CONSUMERS if c.stream in _CORE_STREAMS and c.service in CORE_SERVICES)
 
 
 @dataclass(frozen=True, slots=True)

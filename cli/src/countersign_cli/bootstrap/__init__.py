@@ -8,12 +8,13 @@ from .database import prepare_database
 from .layout import Layout
 from .material import Material, prepare_material
 from .nodes import Node, read_node
-from .services import build_service, service_settings
+from .services import WrongSettings, build_service, service_settings
 
 __all__ = [
     "Layout",
     "Material",
     "Node",
+    "WrongSettings",
     "apply_topology",
     "build_service",
     "prepare_database",

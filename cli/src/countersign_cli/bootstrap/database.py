@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 
 from countersign_chassis.database import known_migrations, require_known
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.event import SERVICES
 
 DATABASE = "countersign"
 
@@ -30,9 +30,9 @@ async def prepare_database(superuser_dsn: str, service_dsn_base: str, passwords:
     ours = await asyncpg.connect(service_dsn_base)
     try:
         await ours.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-        for service in CORE_SERVICES:
+        for service in SERVICES:
             await _service(ours, service, passwords[service])
-        for service in CORE_SERVICES:
+        for service in SERVICES:
             await _refuse_newer(ours, service)
     finally:
         await ours.close()

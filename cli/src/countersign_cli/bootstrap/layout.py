@@ -33,6 +33,16 @@ class Layout:
         return self.root / "secrets"
 
     @property
+    def webhook_secrets(self) -> Path:
+        """Signing secrets of webhooks, a file each; only the approvals service reads them."""
+        return self.root / "webhook-secrets"
+
+    @property
+    def slack(self) -> Path:
+        """Slack's tokens and channels, a file each; only the Slack service reads them. Empty: there is no Slack."""
+        return self.root / "slack"
+
+    @property
     def postgres_passwords(self) -> Path:
         """The roles' passwords."""
         return self.root / "keys" / "postgres.json"
@@ -85,6 +95,11 @@ class Layout:
         """The gateway's key of marks and requests' digests."""
         return self.root / "keys" / "gateway-marks.key"
 
+    @property
+    def codes_key(self) -> Path:
+        """The registry's key of one-time codes and their secrets, the newest first."""
+        return self.root / "keys" / "registry-codes.key"
+
     def seed(self, name: str) -> Path:
         """A NATS seed: `operator` (may go offline), `operator-signing`, `agents-signing` and so on."""
         return self.root / "keys" / f"nats-{name}.seed"
@@ -95,5 +110,5 @@ class Layout:
 
     def make(self) -> None:
         """Create the folders."""
-        for folder in (self.root, self.root / "keys", self.secrets, self.nats):
+        for folder in (self.root, self.root / "keys", self.secrets, self.webhook_secrets, self.slack, self.nats):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

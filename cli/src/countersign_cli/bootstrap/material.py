@@ -42,6 +42,8 @@ from .nodes import Node, check_nodes, write_configs
 #: Upper bounds, not reservations of real space; the streams of the topology fit below them.
 CORE_DISK_BYTES = 12 * 1024**3
 AGENTS_DISK_BYTES = 4 * 1024**3
+#: A connection that registers an agent.
+BOOTSTRAP_LIMITS = ConnectionLimits(subscriptions=4, payload_bytes=4 * 1024)
 #: An agent's connection: few subscriptions, messages no larger than an action may be.
 AGENT_LIMITS = ConnectionLimits(subscriptions=32, payload_bytes=256 * 1024)
 
@@ -80,6 +82,7 @@ def prepare_material(
     core_signing = _pair(layout, "core-signing", "account")
     agents_service_signing = _pair(layout, "agents-service-signing", "account")
     agents_signing = _pair(layout, "agents-signing", "account")
+    bootstrap_signing = _pair(layout, "agents-bootstrap-signing", "account")
     system_signing = _pair(layout, "system-signing", "account")
 
     copies = max(1, len(nodes))  # of each stream: every copy counts against its account
@@ -96,7 +99,14 @@ def prepare_material(
             jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES * copies),
         ),
         agents.public: _agents_account(
-            layout, agents, operator_signing, agents_service_signing, agents_signing, AGENTS_DISK_BYTES * copies, at
+            layout,
+            agents,
+            operator_signing,
+            agents_service_signing,
+            agents_signing,
+            bootstrap_signing,
+            AGENTS_DISK_BYTES * copies,
+            at,
         ),
     }
     _users(layout, core_signing, core.public, agents_service_signing, agents.public, at)
@@ -134,6 +144,8 @@ def prepare_material(
     )
     deployment = _trust(layout)
     _argument_keys(layout)
+    if not layout.codes_key.exists():
+        write_secret(layout.codes_key, key_text(new_key()))
     if not layout.admin_token.exists():
         write_secret(layout.admin_token, f"csp_{secrets.token_urlsafe(32)}\n")
     return Material(layout, deployment, _passwords(layout))
@@ -152,37 +164,45 @@ def _agents_account(
     signer: KeyPair,
     service_signing: KeyPair,
     agents_signing: KeyPair,
+    bootstrap_signing: KeyPair,
     disk_bytes: int,
     at: int,
 ) -> str:
-    """Agents' users come from a scoped key: its template is all they may do, whatever their JWT says."""
-    name = "{{name()}}"
-    template = Permissions(
-        publish=tuple(subjects.agent(name, verb) for verb in subjects.AGENT_PUBLISHES),
-        subscribe=(
-            *(f"{subjects.agent(name, verb)}.>" for verb in subjects.AGENT_HEARS),
-            f"{subjects.inbox(name)}.>",
-        ),
+    """Agents' users come from a scoped key: its template is all they may do, whatever their JWT says.
+
+    An account that an older version made is made anew, with the time of the old one: of the two, nats-server goes on
+    with the one that the registry pushed last, which knows who was revoked, until the registry pushes this one.
+    """
+    known = layout.agents_account.read_text().strip() if layout.agents_account.exists() else None
+    jwt = account_jwt(
+        "AGENTS",
+        agents.public,
+        signer,
+        issued_at=at if known is None else int(read_claims(known)["iat"]),
+        signing_keys=[service_signing.public],
+        scoped_keys=[
+            ScopedKey(agents_signing.public, "agent", _permissions(agent_access()), AGENT_LIMITS),
+            ScopedKey(bootstrap_signing.public, "bootstrap", _permissions(bootstrap_access()), BOOTSTRAP_LIMITS),
+        ],
+        jetstream=JetStreamLimits(disk_bytes=disk_bytes),
+        limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
     )
-    if not layout.agents_account.exists() or _disk_of(layout.agents_account.read_text()) != disk_bytes:
-        jwt = account_jwt(
-            "AGENTS",
-            agents.public,
-            signer,
-            issued_at=at,
-            signing_keys=[service_signing.public],
-            scoped_keys=[ScopedKey(agents_signing.public, "agent", template, AGENT_LIMITS)],
-            jetstream=JetStreamLimits(disk_bytes=disk_bytes),
-            limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
-        )
+    if jwt != known:
         write_secret(layout.agents_account, jwt + "\n")
-    return layout.agents_account.read_text().strip()
+    return jwt
 
 
-def _disk_of(jwt: str) -> int:
-    """How much the account may store: one server has become a cluster, or the other way round, where that differs."""
-    found: int = read_claims(jwt.strip())["nats"]["limits"]["disk_storage"]
-    return found
+def agent_access(name: str = "{{name()}}") -> topology.Access:
+    """What the agent of that id may do."""
+    return topology.Access(
+        tuple(subjects.agent(name, verb) for verb in subjects.AGENT_PUBLISHES),
+        (*(f"{subjects.agent(name, verb)}.>" for verb in subjects.AGENT_HEARS), f"{subjects.inbox(name)}.>"),
+    )
+
+
+def bootstrap_access(name: str = "{{name()}}") -> topology.Access:
+    """What whoever holds the bootstrap credential of that discovery token may do."""
+    return topology.Access((subjects.REGISTER,), (f"{subjects.bootstrap_inbox(name)}.>",))
 
 
 def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: KeyPair, agents: str, at: int) -> None:

@@ -7,10 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from countersign_contracts.model import explain
+
 from .layout import Layout
 
 if TYPE_CHECKING:
     from countersign_chassis import Failpoints, Service
+
+
+class WrongSettings(Exception):
+    """A service cannot be made with these settings; the text says which, and why."""
 
 
 def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_dsn: str) -> dict[str, Any]:
@@ -28,6 +37,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "seal_key_file": layout.box_public,
             "mark_key_file": layout.marks_key,
         },
+        "approvals": {"webhook_secrets_folder": layout.webhook_secrets},
         "executor": {"secrets_file": layout.secrets, "open_key_file": layout.box_key},
         "audit": {"checkpoint_file": layout.checkpoints},
         "registry": {
@@ -36,15 +46,26 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "agents_account_file": layout.agents_account,
             "operator_signing_seed_file": layout.seed("operator-signing"),
             "agents_signing_seed_file": layout.seed("agents-signing"),
+            "bootstrap_signing_seed_file": layout.seed("agents-bootstrap-signing"),
             "admin_token_file": layout.admin_token,
+            "codes_key_file": layout.codes_key,
         },
+        "slack": {"slack_folder": layout.slack},
     }
     return settings | own.get(service, {})
 
 
 def build_service(name: str, settings: Mapping[str, Any], failpoints: Failpoints | None = None) -> Service:
-    """The service, wired and not started; what ``settings`` does not say is read from the environment."""
-    given = importlib.import_module(f"countersign_{name}.settings").Settings(**settings)
+    """The service, wired and not started; what ``settings`` does not say is read from the environment.
+
+    Raises :class:`WrongSettings`.
+    """
+    try:
+        given = importlib.import_module(f"countersign_{name}.settings").Settings(**settings)
+    except ValidationError as error:
+        raise WrongSettings(explain(error)) from None
+    except SettingsError as error:
+        raise WrongSettings(f"{error}: lists are given as JSON") from None
     build = importlib.import_module(f"countersign_{name}.app").build
     service: Service = build(given) if failpoints is None else build(given, failpoints)
     return service

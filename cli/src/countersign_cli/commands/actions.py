@@ -63,6 +63,12 @@ def show(request_id: str, json: Json = False) -> None:
         ("approval", state.get("approval_id")),
         ("digest", action["digest"]),
     ]
+    sometimes = [
+        ("waits for", ", ".join((state.get("approval") or {}).get("waits_for", []))),
+        ("takes the place of", action.get("amends")),
+        ("changed into", state.get("superseded_by")),
+    ]
+    rows += [row for row in sometimes if row[1]]
     table(("", ""), rows, "")
     console.print("\n[bold]arguments[/]")
     print_json(shown(action["args"]))

@@ -1,20 +1,34 @@
-"""`countersign agents` and `countersign people`: who may ask, and who may decide."""
+"""`countersign agents`: who may ask."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.live import Live
+from rich.table import Table
+
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.fleet import HEARTBEAT_S
 
 from ..client import Client, segment
 from ..embedded.datadir import write_secret
-from ..output import ago, command, console, print_json, table
+from ..output import ago, command, console, laid_out, print_json, table
+from .agent_config import app as config
+from .enrolment import packages, tokens
 
-app = typer.Typer(no_args_is_help=True, help="Agents: register, list, pause, resume, revoke, credentials.")
-people = typer.Typer(no_args_is_help=True, help="People: who may approve, operate and read.")
+app = typer.Typer(
+    no_args_is_help=True, help="Agents: packages, tokens, register, list, pause, resume, revoke, credentials."
+)
+app.add_typer(tokens, name="token")
+app.add_typer(config, name="config")
+app.command("packages")(packages)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+#: Seconds between two looks of `watch`.
+_WATCH_S = 2.0
 Reason = Annotated[str, typer.Option(help="Why; it goes on record.")]
 
 
@@ -27,6 +41,7 @@ def register(
     profile: Annotated[str, typer.Option(help="Its permission profile.")],
     env: Annotated[list[str], typer.Option(help="An environment it may act in; repeat for several.")],
     oncall: Annotated[str | None, typer.Option(help="Who is on call for it.")] = None,
+    heartbeat_s: Annotated[int, typer.Option(min=1, max=3600, help="Seconds between two heartbeats.")] = HEARTBEAT_S,
     json: Json = False,
 ) -> None:
     """Register an agent."""
@@ -36,6 +51,7 @@ def register(
         "owner": {"team": team, "oncall": oncall},
         "profile": profile,
         "environments": env,
+        "heartbeat_s": heartbeat_s,
     }
     view = Client.find().post("/api/v1/agents", body)
     if json:
@@ -43,19 +59,49 @@ def register(
     console.print(f"{agent_id} is registered; give it credentials: countersign agents credentials {agent_id}")
 
 
+Status = Annotated[str | None, typer.Option(help="active, paused or revoked.")]
+Phase = Annotated[str | None, typer.Option(help="registered, running, stopped or failed.")]
+Team = Annotated[str | None, typer.Option(help="Only this team's.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only those of this type.")]
+_COLUMNS = ("AGENT", "NAME", "TEAM", "PROFILE", "ENVIRONMENTS", "STATUS", "SEEN", "LAST SEEN")
+
+
 @app.command("list")
 @command
 def list_(
-    status: Annotated[str | None, typer.Option(help="active, paused or revoked.")] = None,
-    team: Annotated[str | None, typer.Option(help="Only this team's.")] = None,
+    status: Status = None,
+    phase: Phase = None,
+    team: Team = None,
+    type_: Type = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 100,
     json: Json = False,
 ) -> None:
-    """List agents."""
-    page = Client.find().get("/api/v1/agents", {"status": status, "team": team, "limit": limit})
+    """List agents: what is ordered of them (status), and what they are seen to do."""
+    query = {"status": status, "phase": phase, "team": team, "agent_type": type_, "limit": limit}
+    page = Client.find().get("/api/v1/agents", query)
     if json:
         return print_json(page)
-    rows = [
+    table(_COLUMNS, _rows(page), "no agents")
+
+
+@app.command()
+@command
+def watch(status: Status = None, phase: Phase = None, team: Team = None, type_: Type = None) -> None:
+    """The list, live, until Ctrl-C."""
+    client = Client.find()
+    query = {"status": status, "phase": phase, "team": team, "agent_type": type_, "limit": 500}
+
+    def now() -> Table | str:
+        return laid_out(_COLUMNS, _rows(client.get("/api/v1/agents", query)), "no agents")
+
+    with Live(now(), console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            time.sleep(_WATCH_S)
+            live.update(now(), refresh=True)
+
+
+def _rows(page: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [
         (
             i["agent"]["agent_id"],
             i["agent"]["name"],
@@ -63,11 +109,11 @@ def list_(
             i["agent"]["profile"],
             ", ".join(i["agent"]["environments"]),
             i["agent"]["status"],
+            i["phase"],
             ago(i.get("last_seen")),
         )
         for i in page["items"]
     ]
-    table(("AGENT", "NAME", "TEAM", "PROFILE", "ENVIRONMENTS", "STATUS", "LAST SEEN"), rows, "no agents")
 
 
 @app.command()
@@ -86,7 +132,9 @@ def show(agent_id: str, json: Json = False) -> None:
         ("profile", agent["profile"]),
         ("environments", ", ".join(agent["environments"])),
         ("status", agent["status"]),
+        *([("type", f"{agent['agent_type']} {agent['version']}")] if agent.get("agent_type") else []),
         ("registered", ago(view["created_at"])),
+        ("seen to be", _seen(view)),
         ("last seen", ago(view.get("last_seen"))),
     ]
     rows += [
@@ -99,17 +147,42 @@ def show(agent_id: str, json: Json = False) -> None:
     table(("", ""), rows, "")
 
 
+def _seen(view: dict[str, Any]) -> str:
+    if not view.get("phase_since"):
+        return str(view["phase"])
+    return f"{view['phase']} since {ago(view['phase_since'])}: {view['phase_cause']}"
+
+
 def _order(verb: str, done: str, doc: str) -> None:
-    @app.command(verb, help=doc)
+    @app.command(verb, help=f"{doc} Of one agent, or with --team and --type of many.")
     @command
-    def order(agent_id: str, reason: Reason, json: Json = False) -> None:
-        view = Client.find().post(f"/api/v1/agents/{segment(agent_id)}/{verb}", {"reason": reason})
-        print_json(view) if json else console.print(f"{agent_id} is {done}")
+    def order(
+        reason: Reason,
+        agent_id: Annotated[str | None, typer.Argument(help="One agent.", show_default=False)] = None,
+        team: Annotated[str | None, typer.Option(help="Every agent of this team.")] = None,
+        type_: Annotated[str | None, typer.Option("--type", help="Every agent of this type.")] = None,
+        json: Json = False,
+    ) -> None:
+        if (agent_id is None) == (team is None and type_ is None):
+            raise CountersignError("name one agent, or say whose with --team, --type or both", code="invalid")
+        if agent_id is not None:
+            view = Client.find().post(f"/api/v1/agents/{segment(agent_id)}/{verb}", {"reason": reason})
+            return print_json(view) if json else console.print(f"{agent_id} is {done}")
+        body = {"order": verb, "team": team, "agent_type": type_, "reason": reason}
+        ordered = Client.find().post("/api/v1/agents/orders", body)
+        if json:
+            return print_json(ordered)
+        console.print(
+            f"{len(ordered['changed'])} agents: {verb}; {ordered['unchanged']} were {ordered['status']} before,"
+            f" {ordered['revoked']} stay revoked"
+        )
+        if ordered["more"]:
+            console.print("there are more than one order takes: give it again")
 
 
-_order("pause", "paused: its actions are denied", "Deny the agent's actions until it is resumed.")
-_order("resume", "active", "Let a paused agent act again.")
-_order("revoke", "revoked: its credentials are void", "Void the agent's credentials for good.")
+_order("pause", "paused: its actions are denied", "Deny actions until resumed.")
+_order("resume", "active", "Let paused agents act again.")
+_order("revoke", "revoked: its credentials are void", "Void credentials for good.")
 
 
 @app.command()
@@ -132,36 +205,3 @@ def credentials(
             path = output / f"{agent_id}.{suffix}"
             write_secret(path.absolute(), issued[field] + ("\n" if field == "http_token" else ""))
             console.print(f"wrote {path}")
-
-
-@people.command("add")
-@command
-def add_person(
-    name: str,
-    role: Annotated[list[str], typer.Option(help="admin, operator, approver or reader; repeat for several.")],
-    json: Json = False,
-) -> None:
-    """Add a person, or give a known one a new token; it is shown this once."""
-    issued = Client.find().post("/api/v1/people", {"name": name, "roles": role})
-    if json:
-        return print_json(issued)
-    console.print(f"{name} has {', '.join(issued['roles'])}. The token, shown only now:\n{issued['token']}")
-
-
-@people.command("list")
-@command
-def list_people(json: Json = False) -> None:
-    """List people and their roles."""
-    found = Client.find().get("/api/v1/people")
-    if json:
-        return print_json(found)
-    rows = [(p["name"], ", ".join(p["roles"]), p["status"], ago(p["created_at"])) for p in found["items"]]
-    table(("NAME", "ROLES", "STATUS", "ADDED"), rows, "nobody")
-
-
-@people.command("remove")
-@command
-def remove_person(name: str) -> None:
-    """Remove a person; their token is void."""
-    Client.find().delete(f"/api/v1/people/{segment(name)}")
-    console.print(f"{name} is removed")

@@ -30,7 +30,7 @@ def apply(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Load tools, profiles, policies and agents: all are validated first, then all are applied, or nothing is."""
+    """Load tools, profiles, policies, agents, approval rules: all are validated first, then all applied, or nothing."""
     from ..settings import ClientSettings
 
     documents = read_documents(folder)

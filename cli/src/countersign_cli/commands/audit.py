@@ -65,7 +65,8 @@ def describe(item: dict[str, Any]) -> str:
     decision = body.get("decision")
     if kind == "actions.requested":
         args = ", ".join(f"{k}={v!r}" for k, v in shown(action.get("args", {})).items())
-        return printable(f"{what} ({args})"[:160])
+        changed = f", in place of {action['amends']}" if "amends" in action else ""
+        return printable(f"{what} ({args})"[:160] + changed)
     if decision:
         return printable(
             f"{decision['outcome']}, risk {decision.get('risk')}: "
@@ -76,17 +77,41 @@ def describe(item: dict[str, Any]) -> str:
         return printable(f"{run['outcome']}, HTTP {run.get('status_code')}, {run['attempts']} call(s)")
     if kind == "actions.refused":
         return printable("; ".join(r["message"] for r in body["reasons"]))
-    if kind == "approvals.voted":
-        vote = body["vote"]
-        return printable(f"{vote['voter']}: {vote['vote']} by {vote['channel']} {vote.get('comment') or ''}".strip())
-    if kind == "approvals.resolved":
-        return printable(body["state"])
+    if kind.startswith("approvals."):
+        return printable(_of_approval(kind.partition(".")[2], body))
     if kind.startswith("control.stop"):
         return printable(f"{body['stop']['scope']} by {body['stop']['set_by']}: {body['stop']['reason']}")
     if kind == "fleet.status_changed":
         return printable(f"{body['before']} → {body['status']} by {body['by']}: {body['reason']}")
     if "changes" in body:
         return printable(", ".join(f"{c['action']} {c['kind']} {c['name']}" for c in body["changes"])[:160])
+    return ""
+
+
+def _of_approval(said: str, body: dict[str, Any]) -> str:
+    match said:
+        case "requested":
+            asked_by = body.get("asked_by", {})
+            return f"rule {asked_by.get('rule', 'default')}, until {body['deadline'][:19]}Z"
+        case "voted":
+            vote = body["vote"]
+            own = f" (their own: {vote['own']})" if vote.get("own") else ""
+            return f"{vote['voter']}: {vote['vote']} by {vote['channel']}{own} {vote.get('comment') or ''}".strip()
+        case "vote_refused":
+            return f"{body.get('voter') or body.get('identity') or 'somebody'}: refused: {body['reason']}"
+        case "vote_voided":
+            return f"{body['voter']}: counts no more: {body['reason']}"
+        case "advanced":
+            return f"stage {body['stage']} is done"
+        case "reminded" | "escalated":
+            return f"to {', '.join(body['to'])}"
+        case "resolved":
+            amendment = body.get("amendment")
+            return f"{body['state']} by {amendment['by']} as {amendment['request_id']}" if amendment else body["state"]
+        case "standing_granted" | "standing_revoked":
+            standing = body["standing"]
+            named = f"{standing['standing_id']}: {standing['tool']} on {standing['resource']}"
+            return f"{named}, {standing['max_uses']} times until {standing['until'][:19]}Z"
     return ""
 
 

@@ -69,10 +69,10 @@ def demo(
 
 
 def example_files() -> Path:
-    """The ticketing example's declared files, in the checkout that this command was installed from."""
+    """The ticketing example's folder, in the checkout that this command was installed from."""
     import ticketing
 
-    return Path(ticketing.__file__).parents[2] / "countersign"
+    return Path(ticketing.__file__).parents[2]
 
 
 def free_ports(count: int) -> list[int]:

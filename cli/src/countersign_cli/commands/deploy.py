@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.event import SERVICES
 
 from ..output import command, console
 
@@ -105,7 +105,7 @@ def servers(
 
 @command
 def serve_(
-    service: Annotated[str, typer.Argument(help=f"One of: {', '.join(CORE_SERVICES)}.")],
+    service: Annotated[str, typer.Argument(help=f"One of: {', '.join(SERVICES)}.")],
     folder: Annotated[Path, typer.Option(envvar="COUNTERSIGN_FOLDER", help="What is this service's own.")],
     nats_url: NatsUrl,
     postgres: Postgres,
@@ -122,8 +122,8 @@ def serve_(
     """Run one service; its other settings are read from the environment."""
     from ..deploy import serve, settings_in
 
-    if service not in CORE_SERVICES:
-        raise typer.BadParameter(f"there is no service {service}; there are: {', '.join(CORE_SERVICES)}")
+    if service not in SERVICES:
+        raise typer.BadParameter(f"there is no service {service}; there are: {', '.join(SERVICES)}")
     settings = settings_in(
         folder,
         service,

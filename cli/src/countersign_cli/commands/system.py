@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from countersign_contracts.errors import CountersignError
+
 from ..client import Client
 from ..embedded.datadir import DataDir
 from ..embedded.specs import Event, EventKind
-from ..output import UNREACHABLE, ago, command, console, errors, print_json, table
+from ..output import UNREACHABLE, Misused, ago, command, console, errors, print_json, table
 
 if TYPE_CHECKING:
     from ..local import LocalSystem
 
 DataDirOption = Annotated[Path | None, typer.Option(help="Data folder; survives restarts. Default: ./.countersign")]
+
+#: Where packages of agents are looked for, where nothing else is said.
+_AGENTS_DIR = (Path("agents"),)
 
 
 @command
@@ -42,6 +47,10 @@ def up(
             " port. Default: COUNTERSIGN_REPLICAS, else one of each."
         ),
     ] = None,
+    agents_dir: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with packages of agents; repeat for several. Default: ./agents, if it is there"),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Run the whole system on this machine, until Ctrl-C."""
@@ -50,22 +59,44 @@ def up(
     from ..settings import ClientSettings
 
     settings = ClientSettings()
+    folder = data_dir or settings.data_dir
     options = LocalOptions(
-        data_dir=data_dir or settings.data_dir,
+        data_dir=folder,
         host=host,
         port=port,
         nats_port=nats_port,
         postgres_port=postgres_port,
         health_port=health_port,
+        agents_dirs=tuple(agents_dir if agents_dir is not None else _AGENTS_DIR if _AGENTS_DIR[0].is_dir() else ()),
         log_level=log_level,
         http_cert_file=settings.http_cert_file,
         http_key_file=settings.http_key_file,
         replicas=read_replicas(replicas if replicas is not None else settings.replicas or ""),
+        slack=has_slack(folder),
     )
+    if "slack" in options.replicas and not options.slack:
+        raise Misused("--replicas names slack, which is not configured here; docs/how-to/slack.md says how")
     system = LocalSystem(options)
     code = system.run(narrate, on_ready=lambda: say_ready(system))
     console.print("stopped")
     raise typer.Exit(code)
+
+
+def has_slack(data_dir: Path) -> bool:
+    """Whether Slack is configured; half of it is said, and left out: the rest works without."""
+    from countersign_slack.secrets_folder import is_configured, read_workspace
+
+    from ..bootstrap import Layout
+
+    folder = Layout(data_dir).slack
+    if not is_configured(folder):
+        return False
+    try:
+        read_workspace(folder)
+    except CountersignError as error:
+        errors.print(f"[yellow]without Slack[/]: {escape(error.detail)}")
+        return False
+    return True
 
 
 def say_ready(system: LocalSystem) -> None:

@@ -16,7 +16,7 @@ from ticketing.seed import AMBIGUOUS
 
 from ..client import Client
 from ..commands.audit import export_lines, verify_file
-from .stage import APPROVER, ONCALL, Stage
+from .stage import APPROVER, COLLEAGUE, ONCALL, Stage, apply
 
 
 class StoryBroken(CountersignError):
@@ -49,7 +49,7 @@ async def without(stage: Stage) -> None:
 
 
 async def approval(stage: Stage) -> str:
-    """Act 2: a production write waits for a person. Returns the executed action's request id."""
+    """Act 2: what production needs waits for people. Returns the request id of the action that two approved."""
     stage.narrator.act(
         2, "Approval", "The same agent, through Countersign: one call around each tool. Writes in prod need a person."
     )
@@ -93,7 +93,55 @@ async def approval(stage: Stage) -> str:
     require(
         rejected.state == "denied" and len(await stage.journal(stage.ticketing_url)) == 1, "a rejected one does not"
     )
+    stage.narrator.blank()
+    await apply(stage.admin, stage.rules)
+    stage.narrator.say("Rules say who approves what:  [bold]countersign apply examples/ticketing/approvals[/]")
+    request_id = await _quorum(stage)
+    await _expiry(stage)
+    return request_id
+
+
+async def _quorum(stage: Stage) -> str:
+    """An email needs two people of support; the agent hears whom it waits for."""
+    asked = await stage.agent.submit(
+        "send_customer_email",
+        {"customer_id": 1, "subject": "Your password reset", "body": "It was in the spam folder. Is all well now?"},
+        env="prod",
+        session_id="demo-approval",
+        on_behalf_of="person:john@example.com",
+        reason="to be sure",
+    )
+    found = await stage.held(asked.request_id)
+    stage.narrator.say(f"the agent asks:    {escape(found['preview'])}")
+    stage.narrator.say(f"it waits for:      [yellow]{escape(', '.join(found['waits_for']))}[/]")
+    await stage.vote(stage.approver, found, "approve", "kind of it to ask")
+    stage.narrator.say(f"{APPROVER} votes:  approve")
+    more = await stage.waits_for(asked.request_id, APPROVER)
+    stage.narrator.say(f"the agent hears:   it waits for [yellow]{escape(more)}[/]")
+    await stage.vote(stage.approver, found, "approve", "once more, to be sure")
+    require(await stage.waits_for(asked.request_id, APPROVER) == more, "a person counts once")
+    require(len(await stage.journal(stage.ticketing_url)) == 1, "one of two does not suffice")
+    await stage.vote(stage.colleague, found, "approve", "John is my customer")
+    stage.narrator.say(f"{COLLEAGUE} votes:    approve")
+    outcome = await stage.agent.wait(asked.request_id, 15)
+    stage.narrator.outcome("→ executed", outcome)
+    require(outcome.state == "succeeded" and len(await stage.journal(stage.ticketing_url)) == 2, "two suffice, once")
     return asked.request_id
+
+
+async def _expiry(stage: Stage) -> None:
+    """Nobody answers: at the deadline the answer is no."""
+    stage.narrator.blank()
+    asked = await stage.agent.submit(
+        "update_ticket", {"ticket_id": 4, "status": "resolved"}, env="prod", session_id="demo-approval"
+    )
+    await stage.held(asked.request_id)
+    stage.narrator.say("the agent asks to resolve ticket 4; the rule gives people two seconds, and nobody is there:")
+    outcome = await stage.agent.wait(asked.request_id, 15)
+    stage.narrator.outcome("→ not executed", outcome)
+    require(
+        outcome.state == "expired" and len(await stage.journal(stage.ticketing_url)) == 2, "no answer in time is a no"
+    )
 
 
 async def guardrails(stage: Stage) -> None:
@@ -121,8 +169,9 @@ async def guardrails(stage: Stage) -> None:
         stage.narrator.outcome(_what(intent.tool, dict(intent.args)), outcome)
         updates += intent.tool == "update_ticket" and outcome.state == "succeeded"
         refused += outcome.state == "denied"
-    emails = [e for e in await stage.journal(stage.ticketing_url) if e["effect"] == "email_sent"]
-    require(updates == 5 and refused >= 2 and not emails, "the sixth update and the email are refused")
+    emails = [e["resource"] for e in await stage.journal(stage.ticketing_url) if e["effect"] == "email_sent"]
+    to_jane = any(resource.startswith("customers/2/") for resource in emails)
+    require(updates == 5 and refused >= 2 and not to_jane, "the sixth update and the email are refused")
 
 
 async def stop(stage: Stage) -> None:
@@ -158,13 +207,14 @@ async def trail(stage: Stage, request_id: str) -> None:
     by_kind = {item["kind"]: item for item in found["items"]}
     requested, resolved = by_kind["actions.requested"]["body"], by_kind["approvals.resolved"]["body"]
     granted, executed = by_kind["actions.granted"]["body"], by_kind["actions.executed"]
-    action, run, vote = requested["action"], executed["body"]["execution"], resolved["votes"][0]
+    action, run = requested["action"], executed["body"]["execution"]
+    votes = "; ".join(f"{v['voter']} by {v['channel']}: {v.get('comment', '')}" for v in resolved["votes"])
     for question, answer in (
         ("who acted?", f"{action['agent_id']}, for {', '.join(action['principal_chain'])}"),
         ("what did it attempt?", f"{action['tool']} {json.dumps(action['args'])} in {action['env']}"),
         ("why was it allowed?", f"{_reasons(granted)} (policies: {', '.join(granted['decision']['policies'])})"),
         ("when?", f"asked {action['requested_at'][:19]}Z, executed {run['finished_at'][:19]}Z"),
-        ("who approved?", f"{vote['voter']} by {vote['channel']}: {vote.get('comment', '')}"),
+        ("who approved?", votes),
         ("what ran?", f"{run['outcome']}, HTTP {run['status_code']}, response sha256 {run['response_sha256'][:16]}…"),
     ):
         stage.narrator.say(f"[bold]{question:<22}[/]{escape(answer)}")

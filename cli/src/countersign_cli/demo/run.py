@@ -7,7 +7,6 @@ from pathlib import Path
 
 import aiohttp
 
-from countersign_contracts.errors import CountersignError
 from countersign_ledger import TrustBundle
 from countersign_sdk import Agent
 
@@ -17,7 +16,7 @@ from ..commands.audit import verify_file
 from ..embedded.datadir import write_secret
 from ..output import console
 from . import acts
-from .stage import AGENT, APPROVER, ONCALL, Narrator, Stage, governance
+from .stage import AGENT, APPROVER, COLLEAGUE, ONCALL, SUPPORT, Narrator, Stage, apply, governance
 
 
 async def play(
@@ -33,15 +32,11 @@ async def play(
 ) -> int:
     """Play all five acts; returns the number of ledger entries verified at the end.
 
-    ``called_at`` is where the executor reaches the ticketing API, if that is not ``ticketing_url``. Without
-    ``checkpoints`` the export is verified by itself.
+    ``files`` is the example's folder; ``called_at`` is where the executor reaches the ticketing API, if that is not
+    ``ticketing_url``. Without ``checkpoints`` the export is verified by itself.
     """
     admin = Client(url, layout.admin_token.read_text().strip())
-    applied = await asyncio.to_thread(
-        admin.post, "/api/v1/apply", {"documents": governance(files, called_at or ticketing_url), "dry_run": False}
-    )
-    if applied["errors"]:
-        raise CountersignError(f"the example's files are not valid: {applied['errors']}")
+    await apply(admin, governance(files / "countersign", called_at or ticketing_url))
     creds = layout.root / f"{AGENT}.creds"
     issued = await asyncio.to_thread(admin.post, f"/api/v1/agents/{AGENT}/credentials", {"kinds": ["nats"]})
     write_secret(creds, issued["nats_creds"])
@@ -50,12 +45,14 @@ async def play(
         stage = Stage(
             narrator=Narrator(),
             admin=admin,
-            approver=await _person(admin, APPROVER),
+            approver=await _person(admin, APPROVER, SUPPORT),
+            colleague=await _person(admin, COLLEAGUE, SUPPORT),
             oncall=await _person(admin, ONCALL),
             agent=agent,
             http=http,
             ticketing_url=ticketing_url,
             ungoverned_url=ungoverned_url,
+            rules=governance(files / "approvals", ticketing_url),
             folder=layout.root,
             trust=layout.trust,
             checkpoints=checkpoints,
@@ -70,6 +67,7 @@ async def play(
     return report.entries
 
 
-async def _person(admin: Client, name: str) -> Client:
-    issued = await asyncio.to_thread(admin.post, "/api/v1/people", {"name": name, "roles": ["approver"]})
+async def _person(admin: Client, name: str, *groups: str) -> Client:
+    body = {"name": name, "roles": ["approver"], "groups": groups}
+    issued = await asyncio.to_thread(admin.post, "/api/v1/people", body)
     return Client(admin.url, issued["token"])

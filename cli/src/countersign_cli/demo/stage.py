@@ -11,6 +11,7 @@ import aiohttp
 from rich.console import Console
 from rich.markup import escape
 
+from countersign_contracts.errors import CountersignError
 from countersign_contracts.plain_text import printable
 from countersign_sdk import Agent, Outcome
 
@@ -22,6 +23,9 @@ AGENT = "agent-support-001"
 #: The agent's own on-call, who may not decide on it, and the person who may.
 ONCALL = "oncall-support@example.com"
 APPROVER = "alice@example.com"
+#: Another one; both are of support.
+COLLEAGUE = "bob@example.com"
+SUPPORT = "support"
 
 
 class Narrator:
@@ -56,11 +60,13 @@ class Stage:
     narrator: Narrator
     admin: Client
     approver: Client
+    colleague: Client
     oncall: Client
     agent: Agent
     http: aiohttp.ClientSession
     ticketing_url: str
     ungoverned_url: str
+    rules: list[dict[str, str]]
     folder: Path
     trust: Path
     checkpoints: Path | None
@@ -73,6 +79,15 @@ class Stage:
                 if page["items"]:
                     found: dict[str, Any] = page["items"][0]
                     return found
+                await asyncio.sleep(0.02)
+
+    async def waits_for(self, request_id: str, voter: str) -> str:
+        """Whom the agent hears that its action waits for, once it heard of a vote."""
+        async with asyncio.timeout(10):
+            while True:
+                approval = (await self.agent.get(request_id)).approval
+                if approval is not None and voter in approval["voters"]:
+                    return ", ".join(approval["waits_for"])
                 await asyncio.sleep(0.02)
 
     async def vote(self, client: Client, approval: dict[str, Any], vote: str, comment: str) -> None:
@@ -110,3 +125,10 @@ def governance(folder: Path, ticketing_url: str) -> list[dict[str, str]]:
         {"path": document["path"], "text": document["text"].replace("http://127.0.0.1:8000", ticketing_url)}
         for document in read_documents(folder)
     ]
+
+
+async def apply(admin: Client, documents: list[dict[str, str]]) -> None:
+    """`countersign apply`."""
+    applied = await asyncio.to_thread(admin.post, "/api/v1/apply", {"documents": documents, "dry_run": False})
+    if applied["errors"]:
+        raise CountersignError(f"the example's files are not valid: {applied['errors']}")

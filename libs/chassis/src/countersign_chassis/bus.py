@@ -12,8 +12,8 @@ from typing import Any, TypeVar, cast
 import nats.errors
 from nats.aio.msg import Msg
 
-from countersign_contracts.command import COMMANDS, Command, problem_bytes, read_reply, reply_bytes
-from countersign_contracts.envelope import Envelope, seal, seal_event
+from countersign_contracts.command import COMMANDS, Command, passed_on, problem_bytes, read_reply, reply_bytes
+from countersign_contracts.envelope import Envelope, seal, seal_event, source_of
 from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.event import Event
 from countersign_contracts.ids import new_id
@@ -27,7 +27,7 @@ from .outages import OUTAGES
 COMMAND_MAX_AGE = timedelta(seconds=60)
 
 C = TypeVar("C", bound=Command)
-Handler = Callable[[Any], Awaitable[Frozen]]
+Handler = Callable[[Any, str], Awaitable[Frozen]]
 
 
 class Bus:
@@ -94,6 +94,16 @@ class Bus:
 
         Raises the :class:`CountersignError` that was answered, or :class:`Unavailable` when nobody answers in time.
         """
+        return read_reply(await self._asked(command, timeout_s), command.reply)
+
+    async def ask_bytes(self, command: Command, *, timeout_s: float | None = None) -> bytes:
+        """Send a command; returns its reply as it was written, to be handed on unread. Raises as :meth:`ask` does."""
+        reply = await self._asked(command, timeout_s)
+        if (passed := passed_on(reply)) is not None:
+            return passed
+        return read_reply(reply, command.reply).to_bytes()
+
+    async def _asked(self, command: Command, timeout_s: float | None) -> bytes:
         rpc = command.rpc
         envelope = seal(command.to_bytes(), id=new_id(), type=rpc.type, subject=rpc.subject, time=now(), key=self._key)
         try:
@@ -104,10 +114,14 @@ class Bus:
             raise Unavailable(f"the {rpc.service} service is not running; try again in a moment") from None
         except (TimeoutError, nats.errors.Error, OSError):
             raise Unavailable(f"the {rpc.service} service did not answer `{rpc.verb}` in time") from None
-        return read_reply(reply.data, command.reply)
+        return reply.data
 
     async def answer(self, kind: type[C], handler: Callable[[C], Awaitable[Frozen]]) -> None:
         """Answer a command: verified first, each in a task of its own, errors as problems."""
+        await self.answer_caller(kind, lambda command, _: handler(command))
+
+    async def answer_caller(self, kind: type[C], handler: Callable[[C, str], Awaitable[Frozen]]) -> None:
+        """Answer a command for which it matters who asks: the handler gets the service whose key signed it, too."""
 
         def receive(msg: Msg) -> None:
             task = asyncio.create_task(self._respond(msg, kind, cast(Handler, handler)))
@@ -118,7 +132,7 @@ class Bus:
 
     async def _respond(self, msg: Msg, kind: type[Command], handler: Handler) -> None:
         try:
-            body = reply_bytes(await handler(self._read(msg, kind)))
+            body = reply_bytes(await handler(*self._read(msg, kind)))
         except CountersignError as error:
             body = problem_bytes(error)
         except OUTAGES as error:
@@ -132,7 +146,8 @@ class Bus:
         except nats.errors.Error as error:
             self._log.warning("reply not sent", command=kind.rpc.type, error=str(error))
 
-    def _read(self, msg: Msg, kind: type[Command]) -> Command:
+    def _read(self, msg: Msg, kind: type[Command]) -> tuple[Command, str]:
+        """The command, and the service that signed it."""
         envelope = Envelope.read(msg.headers, msg.data)
         envelope.verify(self._trust)
         if envelope.type != kind.rpc.type or COMMANDS.get(envelope.type) is not kind:
@@ -140,4 +155,4 @@ class Bus:
         age = datetime.now(UTC) - datetime.fromisoformat(envelope.time)
         if abs(age) > COMMAND_MAX_AGE:
             raise Refused(f"the command is {age.total_seconds():.0f} s old; at most {COMMAND_MAX_AGE.seconds} s count")
-        return kind.from_bytes(envelope.body)
+        return kind.from_bytes(envelope.body), envelope.source.removeprefix(source_of(""))

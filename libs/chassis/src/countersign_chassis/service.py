@@ -90,7 +90,7 @@ class Service:
             self._certificate_left.labels("nats").set_function(self.bus.connection.certificate_left_s)
         self._migrations: list[str] = []
         self._mirrors: list[Mirror[Any]] = []
-        self._answers: list[tuple[type[Command], Callable[[Any], Awaitable[Frozen]]]] = []
+        self._answers: list[tuple[type[Command], Callable[[Any, str], Awaitable[Frozen]]]] = []
         self._consumers: list[EventConsumer] = []
         self._backgrounds: list[tuple[str, Async]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -189,6 +189,10 @@ class Service:
 
     def answer(self, kind: type[C], handler: Callable[[C], Awaitable[Frozen]]) -> None:
         """Answer a command."""
+        self._answers.append((kind, lambda command, _: handler(command)))
+
+    def answer_caller(self, kind: type[C], handler: Callable[[C, str], Awaitable[Frozen]]) -> None:
+        """Answer a command for which it matters which service asks: the handler gets its name, too."""
         self._answers.append((kind, handler))
 
     def mirror(self, bucket: Bucket) -> Mirror[Any]:
@@ -288,7 +292,7 @@ class Service:
         for action in self._on_start:
             await action()
         for kind, handler in self._answers:
-            await self.bus.answer(kind, handler)
+            await self.bus.answer_caller(kind, handler)
         if kind_of_redrive := REDRIVES.get(self.name):
             redriving = Redriving(self.name, self.trust, self._consumers, self.log)
             await redriving.start(self.bus, kind_of_redrive)

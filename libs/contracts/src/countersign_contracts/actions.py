@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field
 
 from .canonical import action_digest
+from .errors import Malformed
 from .event import Event, Spec
 from .ids import AgentId, Digest, Env, PrincipalId, ProfileName, RequestId, SessionId, ToolName
 from .model import Frozen, Time
+from .sealed import has_sealed
 
 Effect = Literal["read", "write", "destructive", "external"]
 Risk = Literal["low", "medium", "high", "critical"]
@@ -49,6 +52,9 @@ class Action(Frozen):
     digest: Digest
     requested_at: Time
     amends: RequestId | None = Field(default=None, description="the action that an approver changed into this one")
+    sealed_for: RequestId | None = Field(
+        default=None, description="the action that its sensitive arguments were sealed for, where it is another"
+    )
 
     def computed_digest(self) -> str:
         """The digest of what this action says, to compare with the one it carries."""
@@ -135,7 +141,7 @@ class Execution(Frozen):
     outcome: Literal["succeeded", "failed", "unknown"]
     attempts: int = Field(ge=0, description="calls made")
     fence: int = Field(ge=1, description="which claim of the action this is; a late result of an older one is refused")
-    status_code: int | None = Field(default=None, description="HTTP status of the last answer")
+    status_code: int | None = Field(default=None, ge=100, le=999, description="HTTP status of the last answer")
     result: Any = Field(default=None, description="the answer's JSON, or its text")
     truncated: bool = Field(default=False, description="`result` was cut at the tool's limit")
     response_sha256: str | None = Field(default=None, description="hex SHA-256 of the whole answer body as received")
@@ -213,11 +219,46 @@ class ActionGranted(WholeActionEvent):
     warrant: str = Field(description="JWT, EdDSA; see countersign_contracts.warrant")
 
 
+class Amendment(Frozen):
+    """What an approver made of an action: another one, which is decided again."""
+
+    request_id: RequestId = Field(description="of the new action")
+    args: dict[str, Any]
+    digest: Digest = Field(description="of the new action")
+    by: str
+
+
+def amended(action: Action, amendment: Amendment, at: datetime) -> Action:
+    """The new action: the same request with other arguments, by the same agent for the same people.
+
+    Raises :class:`Malformed` if the amendment's digest is not that of the new action, or the arguments are the same:
+    nobody agreed to exactly that.
+    """
+    changed = action.model_copy(
+        update={
+            "request_id": amendment.request_id,
+            "args": amendment.args,
+            "digest": amendment.digest,
+            "requested_at": at,
+            "amends": action.request_id,
+            "sealed_for": (action.sealed_for or action.request_id) if has_sealed(amendment.args) else None,
+        }
+    )
+    if amendment.request_id == action.request_id or amendment.digest == action.digest:
+        raise Malformed("the change leaves the action as it is")
+    if changed.computed_digest() != amendment.digest:
+        raise Malformed("the digest of the change is not the one of its arguments")
+    return changed
+
+
 class ActionDenied(WholeActionEvent):
     """Policy denies it. Final."""
 
     spec: ClassVar[Spec] = Spec("ACTIONS", "actions.denied.{token}", ("policy",))
     decision: Decision
+    amendment: Amendment | None = Field(
+        default=None, description="an approver changed it: what takes its place, which the gateway accepts"
+    )
 
     @property
     def expired(self) -> bool:
@@ -252,6 +293,7 @@ class ActionRefused(ReferringEvent):
     spec: ClassVar[Spec] = Spec("ACTIONS", "actions.refused.{token}", ("executor",))
     reasons: tuple[Reason, ...]
     refused_at: Time
+    risk: Risk | None = None
 
 
 class ActionExecuted(ReferringEvent):
@@ -259,6 +301,8 @@ class ActionExecuted(ReferringEvent):
 
     spec: ClassVar[Spec] = Spec("ACTIONS", "actions.executed.{token}", ("executor",))
     execution: Execution
+    risk: Risk | None = None
+    approved: Reason | None = Field(default=None, description="who approved it and what they said, where people did")
 
 
 class ProbeEvidence(Frozen):
@@ -322,3 +366,10 @@ class ActionResult(Frozen):
             at=at,
             **more,
         )
+
+
+class ActionPage(Frozen):
+    """Several actions' results, newest first."""
+
+    items: tuple[ActionResult, ...]
+    next: RequestId | None = Field(default=None, description="pass as `before` for the next page")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from .actions import ActionRef
+from .actions import Amendment as Amendment
 from .approval_rules import DEFAULT_RULE, Approver, Assurance, Narrowing, RuleName, Stage, StandingLimits
 from .conditions import ArgumentName
 from .event import Event, Spec
@@ -47,6 +49,7 @@ class Vote(Frozen):
     )
     standing: StandingOffer | None = Field(default=None, description="what the voter allows ahead with it")
     standing_id: str | None = Field(default=None, description="the standing approval that it comes from")
+    nth: int = Field(default=1, ge=1, description="of this person on this approval: earlier ones were voided")
 
 
 class AskedBy(Frozen):
@@ -78,6 +81,10 @@ class ApprovalEvent(Event):
         return f"{self.approval_id}.{self.spec.name}"
 
 
+def _nth(name: str, nth: int) -> str:
+    return name if nth == 1 else f"{name}:{nth}"  # no name holds a colon
+
+
 class ApprovalRequested(ApprovalEvent):
     """People are asked."""
 
@@ -95,7 +102,7 @@ class ApprovalVoted(ApprovalEvent):
     vote: Vote
 
     def event_id(self) -> str:
-        return f"{self.approval_id}.voted.{self.vote.voter}"
+        return f"{self.approval_id}.voted.{_nth(self.vote.voter, self.vote.nth)}"
 
 
 class ApprovalVoteVoided(ApprovalEvent):
@@ -105,9 +112,10 @@ class ApprovalVoteVoided(ApprovalEvent):
     voter: str
     reason: str
     voided_at: Time
+    nth: int = Field(default=1, ge=1, description="which of this person's votes on this approval")
 
     def event_id(self) -> str:
-        return f"{self.approval_id}.vote_voided.{self.voter}"
+        return f"{self.approval_id}.vote_voided.{_nth(self.voter, self.nth)}"
 
 
 class ApprovalVoteRefused(ApprovalEvent):
@@ -132,9 +140,10 @@ class ApprovalAdvanced(ApprovalEvent):
     spec: ClassVar[Spec] = Spec("APPROVALS", "approvals.advanced.{token}", ("approvals",))
     stage: RuleName
     at: Time
+    nth: int = Field(default=1, ge=1, description="grows with each vote that was voided: a stage may open again")
 
     def event_id(self) -> str:
-        return f"{self.approval_id}.advanced.{self.stage}"
+        return f"{self.approval_id}.advanced.{_nth(self.stage, self.nth)}"
 
 
 class ApprovalReminded(ApprovalEvent):
@@ -167,15 +176,6 @@ class ApprovalOverdue(ApprovalEvent):
     spec: ClassVar[Spec] = Spec("APPROVALS", "approvals.overdue.{token}", ("approvals",))
     deadline: Time
     at: Time
-
-
-class Amendment(Frozen):
-    """What an approver made of an action: another one, which is decided again."""
-
-    request_id: RequestId = Field(description="of the new action")
-    args: dict[str, Any]
-    digest: Digest = Field(description="of the new action")
-    by: str
 
 
 class ApprovalResolved(ApprovalEvent):
@@ -236,3 +236,45 @@ class ApprovalProgress(Frozen):
     waits_for: tuple[str, ...] = Field(description="in words: `2 of group:security`")
     deadline: Time
     voters: tuple[str, ...] = Field(default=(), description="who approved so far")
+
+
+def approved_by(stage: Stage, asked_by: AskedBy, votes: Iterable[Vote]) -> tuple[str, ...]:
+    """Who approved in a stage, each person once; a vote that names no stage counts in the first."""
+    first = asked_by.stages[0].name
+    return tuple(
+        dict.fromkeys(vote.voter for vote in votes if vote.vote == "approve" and (vote.stage or first) == stage.name)
+    )
+
+
+def open_stage(asked_by: AskedBy, votes: Iterable[Vote]) -> int | None:
+    """The place of the first stage that lacks people; none once every stage has its quorum."""
+    counted = tuple(votes)
+    for place, stage in enumerate(asked_by.stages):
+        if len(approved_by(stage, asked_by, counted)) < stage.quorum:
+            return place
+    return None
+
+
+def waits_for(asked_by: AskedBy, votes: Iterable[Vote], escalated: Iterable[Approver] = ()) -> tuple[str, ...]:
+    """Whom an approval waits for, in words, one line for each stage that is not done, the open one first.
+
+    For example ``1 more of group:security or person:ann`` and ``then 2 of owner:team``. ``escalated`` are the approvers
+    asked besides, in the stage that is open. Nothing, once every stage has its quorum.
+    """
+    counted = tuple(votes)
+    place = open_stage(asked_by, counted)
+    if place is None:
+        return ()
+    stage = asked_by.stages[place]
+    lacking = stage.quorum - len(approved_by(stage, asked_by, counted))
+    words = [_lacking(lacking, (*stage.approvers, *escalated), more=lacking < stage.quorum)]
+    words += [f"then {_lacking(later.quorum, later.approvers, more=False)}" for later in asked_by.stages[place + 1 :]]
+    return tuple(words)
+
+
+def _lacking(people: int, approvers: Iterable[Approver], *, more: bool) -> str:
+    asked = tuple(dict.fromkeys(approvers))
+    count = f"{people} more" if more else str(people)
+    if "anyone" in asked:
+        return f"{count} approver{'s' if people > 1 else ''}"
+    return f"{count} of {' or '.join(asked)}"

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from .actions import Effect, Risk
 from .conditions import ArgumentName, Condition
-from .fleet import Owner
+from .fleet import HEARTBEAT_S, Owner
 from .ids import AgentId, Env, ProfileName, ToolName
 from .model import Frozen
 
@@ -174,6 +174,7 @@ class AgentDeclaration(Frozen):
     owner: Owner
     profile: ProfileName
     environments: tuple[Env, ...] = Field(min_length=1)
+    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
 
 
 class Document(Frozen):

@@ -57,9 +57,17 @@ class Done(Frozen):
     """Nothing to say but that it is done."""
 
 
+_OK = b'{"ok":'
+
+
 def reply_bytes(value: Frozen) -> bytes:
     """The body of a successful reply."""
-    return b'{"ok":' + value.to_bytes() + b"}"
+    return _OK + value.to_bytes() + b"}"
+
+
+def passed_on(body: bytes) -> bytes | None:
+    """What :func:`reply_bytes` was given, if these are its bytes; None where the reply has to be read."""
+    return body[len(_OK) : -1] if body.startswith(_OK) and body.endswith(b"}") else None
 
 
 def problem_bytes(error: CountersignError) -> bytes:

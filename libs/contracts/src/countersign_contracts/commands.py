@@ -10,7 +10,7 @@ from .actions import Execution, Reason
 from .catalogue import Document, FileError, ToolRecord
 from .command import Command, Done, Rpc
 from .control import DeclaredChange, Stop, StopScope
-from .fleet import AgentRecord, AgentStatus, Owner
+from .fleet import HEARTBEAT_S, AgentPhase, AgentRecord, AgentStatus, AgentType, Owner
 from .ids import AgentId, Env, ProfileName, RequestId, SessionId, ToolName
 from .model import Frozen, Time
 
@@ -259,6 +259,9 @@ class AgentView(Frozen):
     created_at: Time
     last_seen: Time | None = None
     heartbeat: dict[str, Any] | None = None
+    phase: AgentPhase = "registered"
+    phase_since: Time | None = None
+    phase_cause: str | None = None
 
 
 class Agents(Frozen):
@@ -285,6 +288,7 @@ class RegisterAgent(Command):
     owner: Owner
     profile: ProfileName
     environments: tuple[Env, ...] = Field(min_length=1)
+    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
     by: str
 
 
@@ -292,7 +296,9 @@ class ListAgents(Command):
     rpc: ClassVar[Rpc] = Rpc("registry", "list")
     reply: ClassVar[type[Frozen]] = Agents
     status: AgentStatus | None = None
+    phase: AgentPhase | None = None
     team: str | None = None
+    agent_type: AgentType | None = None
     limit: int = Field(default=100, ge=1, le=500)
     after: str | None = None
 

@@ -60,8 +60,19 @@ class RedriveAtAudit(RedriveDeadLetter):
     rpc: ClassVar[Rpc] = Rpc("audit", "redrive", timeout_s=30)
 
 
+class RedriveAtSlack(RedriveDeadLetter):
+    rpc: ClassVar[Rpc] = Rpc("slack", "redrive", timeout_s=30)
+
+
 #: By the service that answers. Those that consume nothing have no dead letters.
 REDRIVES: dict[str, type[RedriveDeadLetter]] = {
     kind.rpc.service: kind
-    for kind in (RedriveAtGateway, RedriveAtPolicy, RedriveAtApprovals, RedriveAtExecutor, RedriveAtAudit)
+    for kind in (
+        RedriveAtGateway,
+        RedriveAtPolicy,
+        RedriveAtApprovals,
+        RedriveAtExecutor,
+        RedriveAtAudit,
+        RedriveAtSlack,
+    )
 }

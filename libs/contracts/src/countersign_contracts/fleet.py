@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from .approval_rules import GroupName
 from .event import Event, Spec
 from .ids import AgentId, Env, ProfileName, prefixed
 from .model import Frozen, Time
 
+#: What people order.
 AgentStatus = Literal["active", "paused", "revoked"]
+#: What is observed: an agent says that it lives or stops, or is silent for too long.
+AgentPhase = Literal["registered", "running", "stopped", "failed"]
+#: What kind of agent it is, as its package says: agents of one type run the same program.
+AgentType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+#: Seconds between two heartbeats of an agent, where its owner says nothing else.
+HEARTBEAT_S = 30
 
 
 class Owner(Frozen):
@@ -41,7 +48,10 @@ class AgentRecord(Frozen):
     profile: ProfileName
     environments: tuple[Env, ...]
     status: AgentStatus
+    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
     credentials: tuple[Credential, ...] = ()
+    agent_type: AgentType | None = Field(default=None, description="of an agent that registered itself")
+    version: str | None = Field(default=None, max_length=64, description="that it registered with")
     revision: int = Field(ge=1)
 
 
@@ -82,6 +92,15 @@ class AgentStatusChanged(FleetEvent):
     before: AgentStatus
     status: AgentStatus
     reason: str
+
+
+class AgentPhaseChanged(FleetEvent):
+    """What an agent is seen to do changed, and what shows it."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.phase_changed.{token}", ("registry",))
+    before: AgentPhase
+    phase: AgentPhase
+    cause: str
 
 
 class CredentialsIssued(FleetEvent):

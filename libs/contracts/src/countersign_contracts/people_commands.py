@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from .approval_rules import GroupName, PersonName
 from .command import Command, Done, Rpc
 from .fleet import ChannelIdentity
 from .model import Frozen, Time
+
+OneTimeCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 
 
 class PersonView(Frozen):
@@ -86,7 +88,11 @@ class StartEnrolment(Command):
 
 
 class ConfirmEnrolment(Command):
-    """Somebody in the channel typed a code. Raises `not_found` for one that is wrong, used or expired."""
+    """Somebody in the channel typed a code.
+
+    Raises `not_found` for one that is wrong, used or expired, `locked_out` after too many of these, and `conflict` for
+    somebody who is enrolled as another person.
+    """
 
     rpc: ClassVar[Rpc] = Rpc("registry", "confirm_enrolment", callers=("slack",))
     reply: ClassVar[type[Frozen]] = PersonView
@@ -114,31 +120,44 @@ class TotpSecret(Frozen):
 
 
 class StartTotp(Command):
-    """A new one-time code generator, in force once a code of it is confirmed; the present one stays until then."""
+    """A new one-time code generator, in force once a code of it is confirmed; the present one stays until then.
+
+    ``code`` is one of the present generator: who has none may not replace it. Raises as :class:`VerifyTotp` does.
+    """
 
     rpc: ClassVar[Rpc] = Rpc("registry", "start_totp")
     reply: ClassVar[type[Frozen]] = TotpSecret
     name: PersonName
+    code: OneTimeCode | None = None
 
 
 class ConfirmTotp(Command):
+    """The first code of a new generator. Raises `not_found` if none was started or it is too late, or `wrong_code`."""
+
     rpc: ClassVar[Rpc] = Rpc("registry", "confirm_totp")
     reply: ClassVar[type[Frozen]] = PersonView
     name: PersonName
-    code: str = Field(pattern=r"^[0-9]{6}$")
+    code: OneTimeCode
 
 
 class VerifyTotp(Command):
-    """Whether a code is the person's and fresh; each is taken once. Raises `unauthorised` if not."""
+    """Whether a code is the person's and fresh; each is taken once.
+
+    Raises `wrong_code`, `locked_out` after too many wrong ones, `conflict` where the person has no generator, and
+    `not_found` for a person who is not there any more.
+    """
 
     rpc: ClassVar[Rpc] = Rpc("registry", "verify_totp")
     reply: ClassVar[type[Frozen]] = Done
     name: PersonName
-    code: str = Field(pattern=r"^[0-9]{6}$")
+    code: OneTimeCode
 
 
 class RemoveTotp(Command):
+    """A person has no one-time code generator any more. Oneself needs a ``code`` of it: an admin must not."""
+
     rpc: ClassVar[Rpc] = Rpc("registry", "remove_totp")
     reply: ClassVar[type[Frozen]] = PersonView
     name: PersonName
     by: str
+    code: OneTimeCode | None = None

@@ -41,7 +41,7 @@ class Bucket:
 
 AGENTS = Bucket("agents", "registry", AgentRecord, ("gateway", "policy", "executor"))
 PEOPLE = Bucket("people", "registry", PersonRecord, ("gateway", "approvals", "slack"))
-TOOLS = Bucket("tools", "executor", ToolRecord, ("gateway", "policy"))
+TOOLS = Bucket("tools", "executor", ToolRecord, ("gateway", "policy", "approvals"))
 STOPS = Bucket("stops", "executor", Stop, ("gateway", "policy"))
 BUCKETS: tuple[Bucket, ...] = (AGENTS, PEOPLE, TOOLS, STOPS)
 

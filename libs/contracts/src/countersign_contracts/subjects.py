@@ -6,10 +6,25 @@ Subjects of account CORE follow from the events (:mod:`.event`) and the commands
 from __future__ import annotations
 
 #: Verbs an agent may publish under ``agents.<its id>.``; ``actions``, ``logs`` and ``metrics`` are kept by streams,
-#: ``call``, ``get`` and ``cancel`` are request-reply, ``heartbeat`` is plain NATS.
-AGENT_PUBLISHES = ("actions", "call", "get", "cancel", "heartbeat", "logs", "metrics")
+#: ``call``, ``get``, ``list``, ``cancel``, ``renew`` and ``config`` are request-reply, ``heartbeat`` and ``configured``
+#: are plain NATS.
+AGENT_PUBLISHES = (
+    "actions",
+    "call",
+    "get",
+    "list",
+    "cancel",
+    "heartbeat",
+    "renew",
+    "config",
+    "configured",
+    "logs",
+    "metrics",
+)
 #: Verbs an agent may hear under ``agents.<its id>.``, with everything below them.
 AGENT_HEARS = ("results", "control")
+#: All that whoever holds a bootstrap credential may publish: the registration of an agent (request-reply).
+REGISTER = "agents.bootstrap.register"
 
 
 def agent(agent_id: str, verb: str) -> str:
@@ -25,6 +40,11 @@ def results(agent_id: str, request_id: str) -> str:
 def inbox(name: str) -> str:
     """The inbox prefix of a user; everyone has an own one, so nobody hears another's replies."""
     return f"_INBOX.{name}"
+
+
+def bootstrap_inbox(name: str) -> str:
+    """The inbox prefix of a bootstrap credential: no agent's, since agents' ids are in lower case."""
+    return f"_INBOX.BOOTSTRAP.{name}"
 
 
 def agent_of(subject: str) -> str:

@@ -10,14 +10,19 @@ from typing import Literal
 
 from . import (
     actions,
+    agent_config,
     approval_commands,
+    approval_rules,
     approvals,
     commands,
     control,
     dead_letter_commands,
+    enrolment,
     fleet,
     people_commands,
+    slack_commands,
     subjects,
+    webhook_commands,
 )
 from .command import COMMANDS
 from .event import EVENTS
@@ -27,13 +32,17 @@ from .warrant import TYPE as WARRANT_TYPE
 #: Everything below is made from the events and commands, so their modules must be loaded.
 DEFINED_IN = (
     actions,
+    agent_config,
     approval_commands,
     approvals,
     commands,
     control,
     dead_letter_commands,
+    enrolment,
     fleet,
     people_commands,
+    webhook_commands,
+    slack_commands,
 )
 
 Account = Literal["AGENTS", "CORE"]
@@ -41,6 +50,7 @@ CHECKPOINT_TYPE = "countersign.checkpoint.v1"
 UNVERIFIED_TYPE = "countersign.audit.unverified.v1"
 REPEATED_TYPE = "countersign.audit.repeated.v1"
 RESULT_TYPE = "countersign.result.v1"
+RESULTS_TYPE = "countersign.results.v1"
 
 DAY_S = 86_400
 MIB = 1024 * 1024
@@ -96,6 +106,20 @@ FINAL_SUBJECTS: tuple[str, ...] = (
     "actions.cancelled.*",
 )
 
+#: What is said of an approval while it waits.
+APPROVAL_PROGRESS_SUBJECTS: tuple[str, ...] = (
+    "approvals.requested.*",
+    "approvals.voted.*",
+    "approvals.vote_voided.*",
+    "approvals.advanced.*",
+    "approvals.reminded.*",
+    "approvals.escalated.*",
+    "approvals.overdue.*",
+)
+
+#: What happens to approvals: each gateway replica hears all of it, for the people who follow it live there.
+APPROVAL_SUBJECTS: tuple[str, ...] = ("approvals.*.*",)
+
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
     Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",), max_ack_pending=32_768),
@@ -106,9 +130,19 @@ CONSUMERS: tuple[Consumer, ...] = (
         ("actions.executed.*", "actions.denied.*", "actions.refused.*", "actions.reconciled.*"),
     ),
     Consumer("ACTIONS", "gateway-progress", "gateway", ("actions.held.*", "actions.granted.*", "actions.started.*")),
+    Consumer("APPROVALS", "gateway-approvals", "gateway", APPROVAL_PROGRESS_SUBJECTS),
     Consumer("ACTIONS", "policy-actions", "policy", ("actions.requested.*", "actions.refused.*")),
     Consumer("APPROVALS", "policy-approvals", "policy", ("approvals.resolved.*",)),
     Consumer("ACTIONS", "approvals-actions", "approvals", ("actions.held.*", "actions.cancelled.*")),
+    Consumer("APPROVALS", "slack-approvals", "slack", ("approvals.*.*",)),
+    Consumer("ACTIONS", "slack-actions", "slack", FINAL_SUBJECTS),
+    Consumer("FLEET", "approvals-people", "approvals", ("fleet.person_changed.*",)),
+    Consumer(
+        "APPROVALS",
+        "approvals-webhooks",
+        "approvals",
+        tuple(f"approvals.{event}.*" for event in approval_rules.WEBHOOK_EVENTS),
+    ),
     Consumer("ACTIONS", "executor-actions", "executor", ("actions.granted.*",), ack_wait_s=30),
     Consumer("ACTIONS", "audit-actions", "audit", ("actions.*.*",), max_ack_pending=8192),
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),
@@ -148,7 +182,7 @@ def emits(service: str) -> frozenset[str]:
     types |= {
         "policy": {WARRANT_TYPE},
         "audit": {CHECKPOINT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
-        "gateway": {RESULT_TYPE},
+        "gateway": {RESULT_TYPE, RESULTS_TYPE},
     }.get(service, set())
     return frozenset(types)
 
@@ -198,7 +232,7 @@ def core_access(service: str) -> Access:
                 f"$JS.FC.KV_{bucket.name}.>",
             ]
     if service == "gateway":
-        subscribe += FINAL_SUBJECTS
+        subscribe += FINAL_SUBJECTS + APPROVAL_SUBJECTS
     if service == "audit":
         # the incarnation of each stream (its creation time) is part of every entry; what the consumer did not bring
         # is read by its sequence, so that the ledger has every message in the stream's order
@@ -216,8 +250,24 @@ def agents_access(service: str) -> Access | None:
     if service == "gateway":
         publish, subscribe = _consuming("gateway", "AGENTS")
         publish += ["agents.*.results.*", "agents.*.heartbeat", f"{subjects.inbox('*')}.>"]
-        subscribe += [f"{subjects.inbox('gateway')}.>", "agents.*.call", "agents.*.get", "agents.*.cancel"]
+        subscribe += [
+            f"{subjects.inbox('gateway')}.>",
+            "agents.*.call",
+            "agents.*.get",
+            "agents.*.list",
+            "agents.*.cancel",
+        ]
         return Access(tuple(publish), tuple(subscribe))
     if service == "registry":
-        return Access(("agents.*.control.>",), (f"{subjects.inbox('registry')}.>", "agents.*.heartbeat"))
+        return Access(
+            ("agents.*.control.>", f"{subjects.inbox('*')}.>"),
+            (
+                f"{subjects.inbox('registry')}.>",
+                "agents.*.heartbeat",
+                "agents.*.renew",
+                "agents.*.config",
+                "agents.*.configured",
+                subjects.REGISTER,
+            ),
+        )
     return None

@@ -11,11 +11,20 @@ exception; :class:`CountersignError` is raised when the request itself could not
 """
 
 from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.approvals import ApprovalProgress
 from countersign_contracts.errors import CountersignError, Unavailable
 
-from .agent import Agent
+from .agent import Agent, progress_of
 
 #: What an agent is told of its action.
 Outcome = ActionResult
 
-__all__ = ["FINAL_STATES", "Agent", "CountersignError", "Outcome", "Unavailable"]
+__all__ = [
+    "FINAL_STATES",
+    "Agent",
+    "ApprovalProgress",
+    "CountersignError",
+    "Outcome",
+    "Unavailable",
+    "progress_of",
+]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
 
-from countersign_contracts.actions import ActionResult
+from countersign_contracts.actions import ActionPage, ActionResult
+from countersign_contracts.agent_config import Configuration, Configured
 from countersign_contracts.errors import CountersignError, Unavailable
 
-from .transport import jittered, retry_after_s
+from .transport import Hears, jittered, retry_after_s
 
 #: How often a gateway that does not answer at all is tried. One that says when to come back is heeded until time is up.
 _TRIES = 5
+#: How long one look waits where what happens meanwhile is to be told too, in seconds: HTTP answers with the end alone.
+_LOOK_S = 2.0
 
 
 class HttpTransport:
@@ -24,6 +28,8 @@ class HttpTransport:
         self._url = url.rstrip("/")
         self._token = token
         self._session: aiohttp.ClientSession | None = None
+        #: nothing is pushed on this way
+        self.pushed = asyncio.Event()
 
     async def open(self) -> None:
         """Make the session; nothing is sent yet."""
@@ -52,11 +58,21 @@ class HttpTransport:
         answer = await self._send("POST", "/api/v1/actions", submission, headers, timeout_s)
         return ActionResult.model_validate(answer)
 
-    async def get(self, request_id: str, wait_s: float) -> ActionResult:
-        """Look it up, waiting for its end."""
+    async def get(self, request_id: str, wait_s: float, hears: Hears | None = None) -> ActionResult:
+        """Look it up, waiting for its end; with ``hears`` not so long at a time."""
+        if hears is not None:
+            wait_s = min(wait_s, _LOOK_S)
         headers = {"Prefer": f"wait={wait_s}"} if wait_s > 0 else {}
         answer = await self._send("GET", f"/api/v1/actions/{request_id}", None, headers, wait_s + 10)
-        return ActionResult.model_validate(answer["state"])
+        result = ActionResult.model_validate(answer["state"])
+        if hears is not None:
+            hears(result)
+        return result
+
+    async def page(self, wanted: dict[str, Any]) -> ActionPage:
+        """List them."""
+        answer = await self._send("GET", f"/api/v1/actions?{urlencode(wanted)}", None, {}, 15)
+        return ActionPage.model_validate(answer)
 
     async def cancel(self, request_id: str, reason: str | None) -> ActionResult:
         """Withdraw it."""
@@ -66,6 +82,14 @@ class HttpTransport:
     async def heartbeat(self, body: dict[str, Any]) -> None:
         """Post it."""
         await self._send("POST", "/api/v1/heartbeat", body, {}, 10)
+
+    async def configuration(self) -> Configuration:
+        """Get it."""
+        return Configuration.model_validate(await self._send("GET", "/api/v1/configuration", None, {}, 10))
+
+    async def configured(self, said: Configured) -> None:
+        """Post it."""
+        await self._send("POST", "/api/v1/configuration/applied", said.model_dump(exclude_none=True), {}, 10)
 
     async def _send(
         self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_s: float

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from countersign_contracts.actions import ActionResult
+from countersign_contracts.actions import ActionPage, ActionResult
+from countersign_contracts.agent_config import Configuration, Configured
 from countersign_contracts.errors import CountersignError
 
 
@@ -20,8 +23,14 @@ def jittered(pause_s: float) -> float:
     return pause_s * random.uniform(1.0, 1.2)  # noqa: S311
 
 
+#: Is told what was heard of an action while waiting for it, its end included.
+Hears = Callable[[ActionResult], None]
+
+
 class Transport(Protocol):
-    """One connection of one agent."""
+    """One connection of one agent. ``pushed`` is set when its configuration may be another one."""
+
+    pushed: asyncio.Event
 
     async def open(self) -> None:
         """Connect."""
@@ -35,11 +44,20 @@ class Transport(Protocol):
     async def call(self, body: dict[str, Any], wait_s: float) -> ActionResult:
         """Hand in an action and wait up to ``wait_s`` seconds for its outcome."""
 
-    async def get(self, request_id: str, wait_s: float) -> ActionResult:
-        """What became of an action; waits up to ``wait_s`` seconds for its outcome."""
+    async def get(self, request_id: str, wait_s: float, hears: Hears | None = None) -> ActionResult:
+        """What became of an action; waits up to ``wait_s`` seconds for its outcome, and tells what it hears of it."""
+
+    async def page(self, wanted: dict[str, Any]) -> ActionPage:
+        """The agent's own actions, newest first; ``wanted``: session_id, state, tool, before, limit."""
 
     async def cancel(self, request_id: str, reason: str | None) -> ActionResult:
         """Withdraw it."""
 
     async def heartbeat(self, body: dict[str, Any]) -> None:
         """Send one heartbeat."""
+
+    async def configuration(self) -> Configuration:
+        """What counts for the agent now."""
+
+    async def configured(self, said: Configured) -> None:
+        """Say what came of a configuration."""

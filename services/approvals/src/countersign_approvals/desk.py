@@ -1,57 +1,47 @@
-"""Where approvals are asked for, voted on and ended: gather, decide by :mod:`.rules`, write, publish."""
+"""Where approvals are asked for and withdrawn: actions held and cancelled."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
-from typing import Any
+from datetime import datetime
 
-from prometheus_client import Counter, Gauge, Histogram
-
-from countersign_chassis import Bus, Delivery, Failpoints
+from countersign_chassis import Delivery, Failpoints
 from countersign_contracts.actions import ActionCancelled, ActionHeld
-from countersign_contracts.approval_commands import Approvals, ApprovalView, CastVote, GetApproval, ListApprovals
-from countersign_contracts.approvals import ApprovalRequested, ApprovalResolved, ApprovalVoted, Vote
+from countersign_contracts.approvals import Vote
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.event import Event
-from countersign_contracts.ids import is_request_id
 from countersign_contracts.model import now
-from countersign_contracts.sealed import has_sealed, shown
 
-from .rules import VoteRefused, outcome_of, require_digest, require_eligible, require_open
-from .settings import Settings
-from .store import Approval, Store
+from .choosing import agenda, asked_by, choose, deadline_of
+from .declaration_store import DeclarationStore
+from .declarations import Declared
+from .measures import Measures
+from .outbox import Outbox
+from .roster import Roster
+from .rules import admit, own_names, waits_on
+from .standings import StandingApprovals
+from .store import Approval, New, Store
+from .telling import count, everything, requested, resolved
 
 
 class Desk:
-    """Handlers of the approvals service."""
+    """Handlers of consumer ``approvals-actions``."""
 
     def __init__(
         self,
-        settings: Settings,
         store: Store,
-        bus: Bus,
+        declarations: DeclarationStore,
+        roster: Roster,
+        standings: StandingApprovals,
+        outbox: Outbox,
+        measures: Measures,
         failpoints: Failpoints,
-        log: Any,
-        resolved: Counter,
-        refused: Counter,
-        pending: Gauge,
-        oldest: Gauge,
-        time_to_decision: Histogram,
     ) -> None:
-        self._settings = settings
         self._store = store
-        self._bus = bus
+        self._declarations = declarations
+        self._roster = roster
+        self._standings = standings
+        self._outbox = outbox
+        self._measures = measures
         self._failpoints = failpoints
-        self._log = log
-        self._resolved = resolved
-        self._refused = refused
-        self._pending = pending
-        self._oldest = oldest
-        self._time_to_decision = time_to_decision
-
-    # --- events -----------------------------------------------------------------------------------
 
     async def actions(self, batch: list[Delivery]) -> None:
         """Held actions ask people; cancelled ones ask no more. A repeat publishes the same events again."""
@@ -60,180 +50,124 @@ class Desk:
         if held:
             await self._held(held)
         if cancelled:
-            await self._publish_ended(await self._store.cancel(cancelled, now()))
+            await self._cancelled(cancelled)
 
-    async def _held(self, held: list[Delivery]) -> None:
-        at = now()
-        await self._store.request(
-            [
-                (
-                    d.event,
-                    d.envelope.body,
-                    at,
-                    at + timedelta(seconds=d.event.deadline_s),
-                    d.envelope.traceparent,
-                )
-                for d in held
-            ]
-        )
+    async def _held(self, batch: list[Delivery]) -> None:
+        rules, at = (await self._declarations.read()).rules, now()
+        by_id = {d.event.approval_id: d for d in batch}
+        asked = {id: asked_for(d.event, rules, at, d.envelope.traceparent) for id, d in by_id.items()}
+        async with self._store.transaction() as connection:
+            new = await self._store.insert(connection, [_new(each, by_id[id]) for id, each in asked.items()])
+            events = [(requested(asked[id]), asked[id].traceparent) for id in asked if id in new]
+            told = await self._outbox.add(connection, events)
         await self._failpoints.hit("approvals.after_commit_before_publish")
-        approvals = await self._store.many([d.event.approval_id for d in held])
-        await self._bus.publish_all([event for approval in approvals for event in _events(approval)])
-        await self._say_again(approvals, {d.event.approval_id: d.stream_seq for d in held if d.tries == 1})
+        await self._outbox.send(told)
+        if repeated := [approval_id for approval_id in by_id if approval_id not in new]:
+            await self._again({approval_id: by_id[approval_id] for approval_id in repeated})
+        for approval_id, delivery in by_id.items():
+            if delivery.event.action.amends is not None:
+                await self._precast(approval_id)
+            if approval_id not in new or asked[approval_id].rule.standing is not None:
+                await self._standings.try_on(approval_id)
 
-    async def _say_again(self, approvals: Sequence[Approval], asked: Mapping[str, int]) -> None:
-        """Who asks once more has not heard how it ended: the stream's deduplication must let the answer through."""
-        for approval in approvals:
-            if approval.approval_id in asked and (resolved := _resolved(approval)):
-                await self._bus.publish_all(
-                    [(resolved, approval.traceparent)], attempt=str(asked[approval.approval_id])
-                )
+    async def _again(self, repeated: dict[str, Delivery]) -> None:
+        """Who asks once more hears the same; how it ended past the stream's deduplication, since they missed that."""
+        await self._keep_events(list(repeated))
+        await self._outbox.repeat(list(repeated))
+        await self._outbox.resolved_again({id: d.stream_seq for id, d in repeated.items() if d.tries == 1})
 
-    # --- people -----------------------------------------------------------------------------------
+    async def _keep_events(self, approval_ids: list[str]) -> None:
+        """Write the events of approvals that an earlier version asked for."""
+        without = await self._outbox.without_events(approval_ids)
+        for approval in await self._store.many(without):
+            async with self._store.transaction() as connection:
+                await self._outbox.add(connection, everything(approval))
 
-    async def list(self, command: ListApprovals) -> Approvals:
-        """A page of approvals, newest first."""
-        rows = await self._store.page(
-            state=command.state,
-            agent_id=command.agent_id,
-            request_id=command.request_id,
-            limit=command.limit + 1,
-            after=command.after,
-        )
-        items = tuple(view(row) for row in rows[: command.limit])
-        return Approvals(items=items, next=items[-1].approval_id if len(rows) > command.limit else None)
+    async def keep_unpublished(self) -> None:
+        """Take over what an earlier version noted as not published yet."""
+        noted = await self._store.noted_unpublished()
+        await self._keep_events(noted)
+        await self._store.forget_unpublished(noted)
 
-    async def get(self, command: GetApproval) -> ApprovalView:
-        """One approval, by its id or by its action's request id."""
-        return view(await self._find(command.approval_id))
-
-    async def _find(self, name: str) -> Approval:
-        if is_request_id(name):
-            rows = await self._store.page(state=None, agent_id=None, request_id=name, limit=1, after=None)
-            found = rows[0] if rows else None
-        else:
-            found = await self._store.get(name)
+    async def _precast(self, approval_id: str) -> None:
+        """Whoever changed an action into this one has approved it by that, if they may."""
+        found = await self._store.get(approval_id)
         if found is None:
-            raise CountersignError(f"there is no approval {name}", code="not_found")
-        return found
-
-    async def vote(self, command: CastVote) -> ApprovalView:
-        """Count a vote; refused ones are counted by their reason. The same vote again changes nothing."""
+            return
+        first = await self._store.amended_as(found.held.action.amends or "")
+        amendment = first.amendment if first is not None else None
+        if first is None or amendment is None or amendment.digest != found.held.action.digest:
+            return
+        if amendment.request_id != found.held.action.request_id:
+            return
+        before = next(vote for vote in first.votes if vote.voter == amendment.by and vote.changes is not None)
         try:
-            return await self._vote(command)
-        except CountersignError as error:
-            self._refused.labels("not_entitled" if isinstance(error, VoteRefused) else error.code).inc()
-            raise
-
-    async def _vote(self, command: CastVote) -> ApprovalView:
-        where, _, voter = command.voter.partition(":")
-        if where != "person":
-            raise VoteRefused(f"nobody is enrolled as {voter} in {where}")
-        at = now()
-        approval_id = (await self._find(command.approval_id)).approval_id
-        vote = Vote(
-            voter=voter,
-            vote=command.vote,
-            digest=command.digest,
-            channel=command.channel,
-            comment=command.comment,
-            voted_at=at,
-        )
+            person = (await self._roster.voter(f"person:{before.voter}")).person
+        except CountersignError:
+            return  # who they are now cannot be seen: they are asked like others
         async with self._store.transaction() as connection:
             approval = await self._store.lock(connection, approval_id)
-            if approval is None:
-                raise CountersignError(f"there is no approval {approval_id}", code="not_found")
-            if any(v.voter == vote.voter and v.vote == vote.vote and v.digest == vote.digest for v in approval.votes):
-                return view(approval)
-            require_open(approval_id, approval.state, approval.deadline, at)
-            require_digest(command.digest, approval.held.action.digest)
-            require_eligible(voter, approval.held.action, approval.held.owner_oncall)
-            if not await self._store.add_vote(connection, approval_id, vote):
-                raise CountersignError(f"{voter} has voted on {approval_id} before", code="conflict")
-            if outcome := outcome_of((*approval.votes, vote)):
-                await self._store.resolve(connection, approval_id, outcome, at)
-                self._time_to_decision.observe((at - approval.requested_at).total_seconds())
-        await self._failpoints.hit("approvals.after_vote_before_publish")
-        await self._publish_quietly([approval_id])
-        return view(await self._find(approval_id))
+            at = now()
+            if approval is None or approval.state != "pending" or approval.votes or approval.voided:
+                return
+            try:
+                rule, held = approval.rule, approval.held
+                place = admit("approve", person, before.voter, before.assurance, held, rule, (), approval.escalated_to)
+            except CountersignError:
+                return  # the new action is not theirs to approve: they are not asked
+            vote = Vote(
+                voter=before.voter,
+                vote="approve",
+                digest=held.action.digest,
+                channel=before.channel,
+                comment=before.comment,
+                voted_at=at,
+                stage=place.stage,
+                assurance=before.assurance,
+                own=place.own,
+            )
+            counted = count(approval, vote, at)
+            await self._store.add_vote(connection, approval_id, vote)
+            if counted.ended is not None:
+                await self._store.resolve(connection, [approval_id], counted.ended, at)
+            else:
+                after = counted.approval
+                asks = waits_on(rule, after.votes, after.escalated_to, held)
+                await self._store.set_asks(connection, approval_id, asks)
+            told = await self._outbox.add(connection, [(event, approval.traceparent) for event in counted.events])
+        await self._outbox.send(told)
+        if counted.ended is not None:
+            self._measures.ended(counted.ended)
 
-    # --- time -------------------------------------------------------------------------------------
-
-    async def watch_deadlines(self) -> None:
-        """End what nobody decided in time, for ever."""
-        while True:
-            expired = await self._store.expire(now(), 200)
-            if expired:
-                await self._publish_quietly(expired)
-                continue
-            count, oldest = await self._store.pending()
-            self._pending.set(count)
-            self._oldest.set((now() - oldest).total_seconds() if oldest else 0)
-            await asyncio.sleep(self._settings.deadline_poll_s)
-
-    async def publish_leftovers(self) -> None:
-        """Publish what a crash or a lost bus left unpublished, for ever."""
-        while True:
-            leftovers = await self._store.leftovers(now() - timedelta(seconds=self._settings.leftovers_poll_s))
-            if leftovers:
-                await self._publish_ended(leftovers)
-            await asyncio.sleep(self._settings.leftovers_poll_s)
-
-    async def _publish_quietly(self, approval_ids: Sequence[str]) -> None:
-        """Publish now if possible; what the bus does not take stays noted and is published later."""
-        try:
-            await self._publish_ended(approval_ids)
-        except CountersignError as error:
-            self._log.warning("approval events not published yet", error=error.detail)
-
-    async def _publish_ended(self, approval_ids: Sequence[str]) -> None:
-        approvals = await self._store.many(approval_ids)
-        await self._bus.publish_all([event for approval in approvals for event in _events(approval)])
-        await self._store.published(approval_ids)
-        for approval in approvals:
-            if approval.state != "pending":
-                self._resolved.labels(approval.state).inc()
+    async def _cancelled(self, request_ids: list[str]) -> None:
+        at = now()
+        async with self._store.transaction() as connection:
+            pending = await self._store.lock_pending(connection, request_ids)
+            await self._store.resolve(connection, [each.approval_id for each in pending], "cancelled", at)
+            events = [(resolved(each, "cancelled", at), each.traceparent) for each in pending]
+            told = await self._outbox.add(connection, events)
+        self._measures.ended("cancelled", len(pending))
+        await self._outbox.send(told)
 
 
-def view(approval: Approval) -> ApprovalView:
-    """What people are shown."""
-    args = approval.held.action.args
-    return ApprovalView(
-        approval_id=approval.approval_id,
-        state=approval.state,
-        action=approval.held.action,
-        shown_args=shown(args) if has_sealed(args) else None,
-        decision=approval.held.decision,
-        owner_team=approval.held.owner_team,
-        owner_oncall=approval.held.owner_oncall,
-        requested_at=approval.requested_at,
-        deadline=approval.deadline,
-        votes=approval.votes,
-        resolved_at=approval.resolved_at,
+def asked_for(held: ActionHeld, rules: tuple[Declared, ...], at: datetime, trace: str | None) -> Approval:
+    """The approval that a held action asks for: by which rule, until when, and what happens meanwhile. Pure."""
+    chosen = choose(rules, held)
+    deadline = deadline_of(chosen, held, at)
+    return Approval(
+        approval_id=held.approval_id,
+        state="pending",
+        held=held,
+        requested_at=at,
+        deadline=deadline,
+        rule=asked_by(chosen),
+        traceparent=trace,
+        agenda=agenda(chosen, at, deadline).items,
     )
 
 
-def _events(approval: Approval) -> Iterable[tuple[Event, str | None]]:
-    """Every event of an approval up to now: the same each time, so publishing them again is harmless."""
-    ref, trace = approval.held.action.ref(), approval.traceparent
-    name = approval.approval_id
-    yield (
-        ApprovalRequested(approval_id=name, action=ref, requested_at=approval.requested_at, deadline=approval.deadline),
-        trace,
-    )
-    for vote in approval.votes:
-        yield ApprovalVoted(approval_id=name, action=ref, vote=vote), trace
-    if resolved := _resolved(approval):
-        yield resolved, trace
-
-
-def _resolved(approval: Approval) -> ApprovalResolved | None:
-    if approval.state == "pending" or approval.resolved_at is None:
-        return None
-    return ApprovalResolved(
-        approval_id=approval.approval_id,
-        action=approval.held.action.ref(),
-        state=approval.state,
-        votes=approval.votes,
-        resolved_at=approval.resolved_at,
-    )
+def _new(approval: Approval, delivery: Delivery) -> New:
+    held = approval.held
+    barred = frozenset() if approval.rule.allow_own else own_names(held.action, held.owner_oncall)
+    asks = waits_on(approval.rule, (), (), held)
+    return New(approval, delivery.envelope.body, asks, sorted(name for name in barred if "\0" not in name))

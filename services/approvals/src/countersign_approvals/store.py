@@ -1,8 +1,11 @@
-"""The approvals' SQL."""
+"""The approvals' SQL: approvals and their votes."""
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,55 +15,120 @@ import asyncpg
 
 from countersign_chassis import Connection, Database
 from countersign_contracts.actions import ActionHeld
-from countersign_contracts.approvals import ApprovalState, Vote
+from countersign_contracts.approval_rules import Approver
+from countersign_contracts.approvals import Amendment, ApprovalState, AskedBy, Vote
 
-_FIELDS = "approval_id, state, held, requested_at, deadline, resolved_at, traceparent"
+from .choosing import Agenda, Appointment
+
+_FIELDS = (
+    "approval_id, state, held, requested_at, deadline, resolved_at, traceparent, asked_by, agenda, agenda_done,"
+    " escalated_to, overdue, amendment"
+)
+_INSERT = """
+INSERT INTO approval (approval_id, request_id, agent_id, digest, state, held, requested_at, deadline, traceparent,
+                      tool, env, risk, asked_by, agenda, next_at, asks, barred)
+SELECT id, request_id, agent_id, digest, 'pending', held, requested_at, deadline, traceparent,
+       tool, env, risk, asked_by, agenda, next_at,
+       ARRAY(SELECT json_array_elements_text(asks)), ARRAY(SELECT json_array_elements_text(barred))
+FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[], $7::timestamptz[],
+            $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[],
+            $15::json[], $16::json[])
+     AS n (id, request_id, agent_id, digest, held, requested_at, deadline, traceparent, tool, env, risk, asked_by,
+           agenda, next_at, asks, barred)
+ON CONFLICT DO NOTHING RETURNING approval_id
+"""
+_VOTES = """
+SELECT approval_id, voter, vote, digest, channel, comment, voted_at, body, voided_at FROM vote
+WHERE approval_id = ANY($1) ORDER BY voted_at, voter, nth
+"""
+_ADD_VOTE = """
+INSERT INTO vote (approval_id, voter, vote, digest, channel, voted_at, nth, body)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+_VOID = "UPDATE vote SET voided_at = $3 WHERE approval_id = $1 AND voter = $2 AND voided_at IS NULL"
+_DUE = f"""
+SELECT {_FIELDS} FROM approval WHERE state = 'pending' AND next_at <= $1
+ORDER BY next_at LIMIT $2 FOR UPDATE SKIP LOCKED
+"""  # noqa: S608
+_VOTED_BY = """
+SELECT a.approval_id FROM vote v JOIN approval a USING (approval_id)
+WHERE v.voter = $1 AND v.voided_at IS NULL AND a.state = 'pending' ORDER BY a.approval_id
+"""
+_AMENDED_AS = f"SELECT {_FIELDS} FROM approval WHERE request_id = $1 AND state = 'amended'"  # noqa: S608
+_AGES = """
+SELECT count(*) AS n, min(requested_at) AS oldest,
+       count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '1 minute') AS "1m",
+       count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '10 minutes') AS "10m",
+       count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '1 hour') AS "1h",
+       count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '1 day') AS "1d"
+FROM approval WHERE state = 'pending'
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """An approval with its votes."""
+    """An approval with its votes: those that count, and those that were voided."""
 
     approval_id: str
     state: ApprovalState
     held: ActionHeld
     requested_at: datetime
     deadline: datetime
-    resolved_at: datetime | None
-    traceparent: str | None
-    votes: tuple[Vote, ...]
+    rule: AskedBy
+    resolved_at: datetime | None = None
+    traceparent: str | None = None
+    agenda: tuple[Appointment, ...] = ()
+    agenda_done: int = 0
+    escalated_to: tuple[Approver, ...] = ()
+    overdue: bool = False
+    amendment: Amendment | None = None
+    votes: tuple[Vote, ...] = ()
+    voided: tuple[Vote, ...] = ()
+
+    @property
+    def pauses(self) -> bool:
+        """Whether it stays open after its deadline."""
+        return self.rule.at_deadline == "pause"
+
+    def next_at(self) -> datetime | None:
+        """When something happens by itself, if it stays pending."""
+        times = [item.at for item in self.agenda[self.agenda_done :]]
+        return min(times if self.overdue else [*times, self.deadline], default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """An approval to be written: the event's body as received, whom it asks first, and whose own it is."""
+
+    approval: Approval
+    body: bytes
+    asks: Sequence[str]
+    barred: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How many wait, since when the oldest does, and how many are older than each age."""
+
+    count: int
+    oldest: datetime | None
+    by_age: dict[str, int]
 
 
 class Store:
-    """Approvals and votes."""
+    """The queries."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def transaction(self) -> Any:
+    def transaction(self) -> AbstractAsyncContextManager[Connection]:
         """A transaction for the methods that take a connection."""
         return self._db.transaction()
 
-    async def request(self, held: Sequence[tuple[ActionHeld, bytes, datetime, datetime, str | None]]) -> None:
-        """Write new approvals ``(event, body, requested_at, deadline, traceparent)``; known ones stay as they are."""
-        await self._db.pool.execute(
-            """
-            INSERT INTO approval (approval_id, request_id, agent_id, digest, state, held, requested_at, deadline,
-                                  traceparent)
-            SELECT a, r, g, d, 'pending', h, at, dl, t
-            FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::timestamptz[],
-                        $7::timestamptz[], $8::text[]) AS u (a, r, g, d, h, at, dl, t)
-            ON CONFLICT DO NOTHING
-            """,
-            [event.approval_id for event, *_ in held],
-            [UUID(event.action.request_id) for event, *_ in held],
-            [event.action.agent_id for event, *_ in held],
-            [event.action.digest for event, *_ in held],
-            [body for _, body, *_ in held],
-            [requested_at for _, _, requested_at, *_ in held],
-            [deadline for *_, deadline, _ in held],
-            [trace for *_, trace in held],
-        )
+    async def insert(self, connection: Connection, approvals: Sequence[New]) -> set[str]:
+        """Write new approvals; known ones stay as they are. Returns the ids of those that were new."""
+        columns = zip(*(_columns(new) for new in approvals), strict=True)
+        return {row["approval_id"] for row in await connection.fetch(_INSERT, *map(list, columns))}
 
     async def get(self, approval_id: str) -> Approval | None:
         """One approval."""
@@ -84,140 +152,167 @@ class Store:
         found = await self._with_votes(connection, rows)
         return found[0] if found else None
 
-    async def add_vote(self, connection: Connection, approval_id: str, vote: Vote) -> bool:
-        """Write a vote; false if this person voted before."""
-        done: str = await connection.execute(
-            "INSERT INTO vote (approval_id, voter, vote, digest, channel, comment, voted_at)"
-            " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
+    async def lock_pending(self, connection: Connection, request_ids: Sequence[str]) -> list[Approval]:
+        """The pending approvals of these actions, held as by :meth:`lock`."""
+        rows = await connection.fetch(
+            f"SELECT {_FIELDS} FROM approval WHERE request_id = ANY($1::uuid[]) AND state = 'pending'"  # noqa: S608
+            " ORDER BY approval_id FOR UPDATE",
+            [UUID(request_id) for request_id in request_ids],
+        )
+        return await self._with_votes(connection, rows)
+
+    async def due(self, connection: Connection, at: datetime, limit: int) -> list[Approval]:
+        """Approvals to which something happens by itself now, held; several replicas get different ones."""
+        return await self._with_votes(connection, await connection.fetch(_DUE, at, limit))
+
+    async def amended_as(self, request_id: str) -> Approval | None:
+        """How the action of that id was changed, if it was."""
+        found = await self._with_votes(self._db.pool, await self._db.pool.fetch(_AMENDED_AS, UUID(request_id)))
+        return found[0] if found else None
+
+    async def voted_by(self, person: str) -> list[str]:
+        """The ids of pending approvals on which this person has a vote that counts."""
+        return [row["approval_id"] for row in await self._db.pool.fetch(_VOTED_BY, person)]
+
+    async def add_vote(self, connection: Connection, approval_id: str, vote: Vote) -> None:
+        """Write a vote on a locked approval."""
+        await connection.execute(
+            _ADD_VOTE,
             approval_id,
             vote.voter,
             vote.vote,
             vote.digest,
             vote.channel,
-            vote.comment,
             vote.voted_at,
+            vote.nth,
+            vote.model_dump_json(exclude_none=True),
         )
-        return done.endswith(" 1")
 
-    async def resolve(self, connection: Connection, approval_id: str, state: ApprovalState, at: datetime) -> None:
-        """End an approval, and note that its events are to be published."""
+    async def void(self, connection: Connection, approval_id: str, voter: str, at: datetime) -> None:
+        """The person's vote counts no more."""
+        await connection.execute(_VOID, approval_id, voter, at)
+
+    async def set_asks(self, connection: Connection, approval_id: str, asks: Sequence[str]) -> None:
+        """Whom the open stage asks now."""
+        await connection.execute("UPDATE approval SET asks = $2 WHERE approval_id = $1", approval_id, list(asks))
+
+    async def set_progress(self, connection: Connection, approval: Approval, asks: Sequence[str]) -> None:
+        """What happened by itself to a locked approval that stays pending."""
         await connection.execute(
-            "UPDATE approval SET state = $2, resolved_at = $3 WHERE approval_id = $1 AND state = 'pending'",
-            approval_id,
+            "UPDATE approval SET agenda_done = $2, next_at = $3, escalated_to = $4, overdue = $5, asks = $6"
+            " WHERE approval_id = $1",
+            approval.approval_id,
+            approval.agenda_done,
+            approval.next_at(),
+            list(approval.escalated_to),
+            approval.overdue,
+            list(asks),
+        )
+
+    async def resolve(
+        self,
+        connection: Connection,
+        approval_ids: Sequence[str],
+        state: ApprovalState,
+        at: datetime,
+        amendment: Amendment | None = None,
+    ) -> None:
+        """End locked approvals."""
+        await connection.execute(
+            "UPDATE approval SET state = $2, resolved_at = $3, next_at = NULL, amendment = $4"
+            " WHERE approval_id = ANY($1) AND state = 'pending'",
+            list(approval_ids),
             state,
             at,
-        )
-        await connection.execute(
-            "INSERT INTO unpublished (approval_id, since) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            approval_id,
-            at,
+            None if amendment is None else amendment.to_bytes().decode(),
         )
 
-    async def expire(self, at: datetime, limit: int) -> list[str]:
-        """End approvals whose deadline has passed; returns their ids. Several replicas take different ones."""
-        rows = await self._db.pool.fetch(
-            """
-            WITH due AS (
-                SELECT approval_id FROM approval WHERE state = 'pending' AND deadline <= $1
-                ORDER BY deadline LIMIT $2 FOR UPDATE SKIP LOCKED
-            ), ended AS (
-                UPDATE approval SET state = 'expired', resolved_at = $1
-                WHERE approval_id IN (SELECT approval_id FROM due) RETURNING approval_id
-            )
-            INSERT INTO unpublished (approval_id, since) SELECT approval_id, $1 FROM ended RETURNING approval_id
-            """,
-            at,
-            limit,
-        )
-        return [row["approval_id"] for row in rows]
-
-    async def cancel(self, request_ids: Sequence[str], at: datetime) -> list[str]:
-        """End pending approvals of cancelled actions; returns the ids of all cancelled approvals of these actions."""
-        async with self._db.transaction() as connection:
-            await connection.execute(
-                "UPDATE approval SET state = 'cancelled', resolved_at = $2"
-                " WHERE request_id = ANY($1::uuid[]) AND state = 'pending'",
-                [UUID(request_id) for request_id in request_ids],
-                at,
-            )
-            rows = await connection.fetch(
-                "SELECT approval_id FROM approval WHERE request_id = ANY($1::uuid[]) AND state = 'cancelled'",
-                [UUID(request_id) for request_id in request_ids],
-            )
-        return [row["approval_id"] for row in rows]
-
-    async def leftovers(self, before: datetime) -> list[str]:
-        """Approvals whose events are still to be published."""
-        rows = await self._db.pool.fetch(
-            "SELECT approval_id FROM unpublished WHERE since < $1 ORDER BY since LIMIT 100", before
-        )
-        return [row["approval_id"] for row in rows]
-
-    async def published(self, approval_ids: Sequence[str]) -> None:
-        """Their events are in the stream."""
-        await self._db.pool.execute("DELETE FROM unpublished WHERE approval_id = ANY($1)", list(approval_ids))
-
-    async def page(
-        self,
-        *,
-        state: str | None,
-        agent_id: str | None,
-        request_id: str | None,
-        limit: int,
-        after: str | None,
-    ) -> list[Approval]:
-        """Newest first, after the approval ``after``."""
+    async def page(self, wanted: Sequence[tuple[str, Any]], *, limit: int, after: str | None) -> list[Approval]:
+        """Newest first, after the approval ``after``; ``wanted`` are conditions with ``${}`` for their value."""
         given: list[Any] = []
         where = ["true"]
-        for text, value in (
-            ("state = ${}", state),
-            ("agent_id = ${}", agent_id),
-            ("request_id = ${}", UUID(request_id) if request_id else None),
-            (
-                "(requested_at, approval_id) <"
-                " (SELECT requested_at, approval_id FROM approval WHERE approval_id = ${})",
-                after,
-            ),
-        ):
-            if value is not None:
-                given.append(value)
-                where.append(text.format(len(given)))
+        if after is not None:
+            of = "(SELECT requested_at, approval_id FROM approval WHERE approval_id = ${})"
+            wanted = [*wanted, (f"(requested_at, approval_id) < {of}", after)]
+        for text, value in wanted:
+            given.append(value)
+            where.append(text.replace("{}", str(len(given))))
         query = (
-            f"SELECT {_FIELDS} FROM approval WHERE {' AND '.join(where)}"  # noqa: S608
+            f"SELECT {_FIELDS} FROM approval a WHERE {' AND '.join(where)}"  # noqa: S608
             f" ORDER BY requested_at DESC, approval_id DESC LIMIT {int(limit)}"
         )
         return await self._with_votes(self._db.pool, await self._db.pool.fetch(query, *given))
 
-    async def pending(self) -> tuple[int, datetime | None]:
-        """How many wait, and since when the oldest does."""
-        row = await self._db.pool.fetchrow(
-            "SELECT count(*) AS n, min(requested_at) AS oldest FROM approval WHERE state = 'pending'"
-        )
-        return (row["n"], row["oldest"]) if row else (0, None)
+    async def noted_unpublished(self) -> list[str]:
+        """Approvals of which an earlier version may not have published everything."""
+        return [row["approval_id"] for row in await self._db.pool.fetch("SELECT approval_id FROM unpublished")]
+
+    async def forget_unpublished(self, approval_ids: Sequence[str]) -> None:
+        """Their events are kept now."""
+        await self._db.pool.execute("DELETE FROM unpublished WHERE approval_id = ANY($1)", list(approval_ids))
+
+    async def ages(self, at: datetime) -> Ages:
+        """How many wait, by age."""
+        row = await self._db.pool.fetchrow(_AGES, at)
+        assert row is not None  # noqa: S101 - an aggregate has a row
+        steps = [0, row["1m"], row["10m"], row["1h"], row["1d"], row["n"]]
+        names = ("to_1m", "to_10m", "to_1h", "to_1d", "older")
+        younger = dict(zip(names, (b - a for a, b in itertools.pairwise(steps)), strict=True))
+        return Ages(row["n"], row["oldest"], younger)
 
     async def _with_votes(
         self, connection: Connection | asyncpg.Pool[asyncpg.Record], rows: list[asyncpg.Record]
     ) -> list[Approval]:
-        votes: dict[str, list[Vote]] = {row["approval_id"]: [] for row in rows}
-        if any(row["state"] in ("pending", "approved", "rejected") for row in rows):
-            found = await connection.fetch(
-                "SELECT approval_id, voter, vote, digest, channel, comment, voted_at FROM vote"
-                " WHERE approval_id = ANY($1) ORDER BY voted_at, voter",
-                list(votes),
-            )
-            for row in found:
-                fields = dict(row)
-                votes[fields.pop("approval_id")].append(Vote(**fields))
-        return [
-            Approval(
-                approval_id=row["approval_id"],
-                state=row["state"],
-                held=ActionHeld.from_bytes(row["held"]),
-                requested_at=row["requested_at"],
-                deadline=row["deadline"],
-                resolved_at=row["resolved_at"],
-                traceparent=row["traceparent"],
-                votes=tuple(votes[row["approval_id"]]),
-            )
-            for row in rows
-        ]
+        counted: dict[str, list[Vote]] = {row["approval_id"]: [] for row in rows}
+        voided: dict[str, list[Vote]] = {row["approval_id"]: [] for row in rows}
+        for row in await connection.fetch(_VOTES, list(counted)) if rows else ():
+            (counted if row["voided_at"] is None else voided)[row["approval_id"]].append(_vote(row))
+        return [_approval(row, tuple(counted[row["approval_id"]]), tuple(voided[row["approval_id"]])) for row in rows]
+
+
+def _columns(new: New) -> tuple[Any, ...]:
+    approval, held = new.approval, new.approval.held
+    return (
+        approval.approval_id,
+        UUID(held.action.request_id),
+        held.action.agent_id,
+        held.action.digest,
+        new.body,
+        approval.requested_at,
+        approval.deadline,
+        approval.traceparent,
+        held.action.tool,
+        held.action.env,
+        held.decision.risk,
+        approval.rule.model_dump_json(exclude_none=True),
+        Agenda(items=approval.agenda).model_dump_json(exclude_none=True),
+        approval.next_at(),
+        json.dumps(new.asks),
+        json.dumps(new.barred),
+    )
+
+
+def _approval(row: asyncpg.Record, votes: tuple[Vote, ...], voided: tuple[Vote, ...]) -> Approval:
+    return Approval(
+        approval_id=row["approval_id"],
+        state=row["state"],
+        held=ActionHeld.from_bytes(row["held"]),
+        requested_at=row["requested_at"],
+        deadline=row["deadline"],
+        rule=AskedBy.model_validate_json(row["asked_by"]),
+        resolved_at=row["resolved_at"],
+        traceparent=row["traceparent"],
+        agenda=Agenda.model_validate_json(row["agenda"]).items,
+        agenda_done=row["agenda_done"],
+        escalated_to=tuple(row["escalated_to"]),
+        overdue=row["overdue"],
+        amendment=None if row["amendment"] is None else Amendment.model_validate_json(row["amendment"]),
+        votes=votes,
+        voided=voided,
+    )
+
+
+def _vote(row: asyncpg.Record) -> Vote:
+    if row["body"] is not None:
+        return Vote.model_validate_json(row["body"])
+    return Vote(**{name: row[name] for name in ("voter", "vote", "digest", "channel", "comment", "voted_at")})

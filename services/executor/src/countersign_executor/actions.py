@@ -22,6 +22,7 @@ from .admission import (
     Admitted,
     RefusedAction,
     admit,
+    executed_event,
     refusal_event,
     refuse,
     require_unexpired,
@@ -202,7 +203,7 @@ class Actions:
 
     async def _refuse(self, claim: Claim, grant: ActionGranted, refusal: RefusedAction) -> Settlement:
         at = now()
-        event = refusal_event(grant.action, refusal, at)
+        event = refusal_event(grant.action, grant.decision, refusal, at)
         body = event.to_bytes()
         if not await self._executions.refuse(claim, body, at):
             repeat = await self._repeat(claim, grant, may_repeat=False, refusal=refusal)
@@ -239,7 +240,7 @@ class Actions:
                     return Bury("the request id was used for another action; nothing ran")
                 case GiveUp(fence, execution_id, why):
                     execution = interrupted(execution_id, fence, why, now())
-                    event = ActionExecuted(action=grant.action.ref(), execution=execution)
+                    event = executed_event(grant.action, grant.decision, execution)
                     self._log.error(
                         "an interrupted execution is unknown",
                         request=row.request_id,
@@ -247,7 +248,7 @@ class Actions:
                         why=why,
                     )
                 case Untouched(fence, execution_id) if refusal is not None:
-                    event = refusal_event(grant.action, refusal, now())
+                    event = refusal_event(grant.action, grant.decision, refusal, now())
                 case Untouched(fence, execution_id) | Resume(fence, execution_id):
                     resumed = isinstance(decided, Resume)
                     if resumed:

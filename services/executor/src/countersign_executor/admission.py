@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from countersign_contracts.actions import Action, ActionGranted, ActionRefused, Reason
+from countersign_contracts.actions import (
+    Action,
+    ActionExecuted,
+    ActionGranted,
+    ActionRefused,
+    Decision,
+    Execution,
+    Reason,
+)
 from countersign_contracts.catalogue import Tool, ToolRecord
 from countersign_contracts.control import scopes_of
 from countersign_contracts.fleet import AgentRecord
@@ -33,6 +41,7 @@ class Admitted:
     record: ToolRecord
     scopes: tuple[str, ...]
     warrant: Warrant
+    decision: Decision
 
     @property
     def tool(self) -> Tool:
@@ -79,7 +88,7 @@ def admit(
     if tool is None or tool.version != action.tool_version:
         raise tool_changed(action, tool)
     _require_active(action.agent_id, agent)
-    return Admitted(action, tool, scopes_of_grant(grant), warrant)
+    return Admitted(action, tool, scopes_of_grant(grant), warrant, grant.decision)
 
 
 def require_unexpired(warrant: Warrant, at: datetime) -> None:
@@ -94,9 +103,15 @@ def tool_changed(action: Action, tool: ToolRecord | None) -> RefusedAction:
     return refuse("tool_changed", f"`{action.tool}` was granted at version {action.tool_version}; {now_at}")
 
 
-def refusal_event(action: Action, refusal: RefusedAction, at: datetime) -> ActionRefused:
+def refusal_event(action: Action, decision: Decision, refusal: RefusedAction, at: datetime) -> ActionRefused:
     """The event that says so."""
-    return ActionRefused(action=action.ref(), reasons=refusal.reasons, refused_at=at)
+    return ActionRefused(action=action.ref(), reasons=refusal.reasons, refused_at=at, risk=decision.risk)
+
+
+def executed_event(action: Action, decision: Decision, execution: Execution) -> ActionExecuted:
+    """The event that tells how the execution ended, with what its requester is to know of the decision."""
+    approved = next((reason for reason in decision.reasons if reason.code == "approved"), None)
+    return ActionExecuted(action=action.ref(), execution=execution, risk=decision.risk, approved=approved)
 
 
 def _require_active(agent_id: str, agent: AgentRecord | None) -> None:

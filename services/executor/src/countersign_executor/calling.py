@@ -18,7 +18,7 @@ from countersign_contracts.control import Stop
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.model import now
 
-from .admission import Admitted, RefusedAction, refusal_event
+from .admission import Admitted, RefusedAction, executed_event, refusal_event
 from .caller import Called, Caller, Withheld
 from .databases import AWAY
 from .executions import Executions
@@ -119,7 +119,7 @@ class Performer:
                 return NotStarted(str(called.withheld))
             if not held.interrupted_before:
                 refusal = RefusedAction(stopped(called.withheld.stop))
-                return Ended("refused", refusal_event(admitted.action, refusal, at))
+                return Ended("refused", refusal_event(admitted.action, admitted.decision, refusal, at))
         execution = conclude(
             admitted.tool,
             called.attempts,
@@ -130,7 +130,7 @@ class Performer:
             finished_at=at,
             withheld=str(called.withheld) if called.withheld else None,
         )
-        return Ended(execution.outcome, ActionExecuted(action=admitted.action.ref(), execution=execution))
+        return Ended(execution.outcome, executed_event(admitted.action, admitted.decision, execution))
 
     async def _revive(self, held: Held) -> None:
         """After a silence: others may have set stops, or have taken this process for dead and its claims over."""

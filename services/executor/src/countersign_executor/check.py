@@ -14,7 +14,7 @@ import jsonschema_rs
 
 from countersign_contracts.catalogue import FileError, Tool
 from countersign_contracts.documents import Parsed
-from countersign_contracts.templates import placeholders
+from countersign_contracts.templates import placeholders, stray_brace
 
 from .arguments import declared_arguments
 from .check_facts import broken_references, fact_errors
@@ -114,13 +114,15 @@ def _mapping_errors(parsed: Parsed, tool: Tool) -> Iterator[FileError]:
 
 def _name_errors(parsed: Parsed, tool: Tool) -> Iterator[FileError]:
     properties, required = declared_arguments(tool)
-    for name in placeholders(tool.resource):
-        if name not in properties:
-            yield parsed.error(("resource",), f"`{name}` is not an argument", _listed(properties))
-        elif name not in required:
-            yield parsed.error(
-                ("resource",), f"`{name}` names the resource, so it must be required", "arguments.required"
-            )
+    for place, template in (("resource", tool.resource), ("preview", tool.preview)):
+        if stray_brace(template):
+            yield parsed.error((place,), "a brace stands there that encloses no argument's name", "{argument}")
+        for name in dict.fromkeys(placeholders(template)):
+            if name not in properties:
+                yield parsed.error((place,), f"`{name}` is not an argument", _listed(properties))
+            elif place == "resource" and name not in required:
+                message = f"`{name}` names the resource, so it must be required"
+                yield parsed.error((place,), message, "arguments.required")
     for index, condition in enumerate(tool.destructive_when):
         loc = ("destructive_when", index)
         if condition.field not in properties:

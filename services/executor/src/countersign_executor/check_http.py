@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
+from countersign_chassis.egress import refusal
 from countersign_contracts.catalogue import FileError, Tool
 from countersign_contracts.documents import Parsed
 
-from .egress import refusal
 from .request import Endpoint, InvalidCall
 from .secrets import references, stray_reference
 

@@ -24,10 +24,11 @@ def sensitive_errors(parsed: Parsed, tool: Tool) -> Iterator[FileError]:
             if name in hidden:
                 message = f"`{name}` is sensitive, and URLs are kept in logs on the way"
                 yield parsed.error(("http", place, index), message, "http.body")
-    for name in placeholders(tool.resource):
-        if name in hidden:
-            message = f"`{name}` is sensitive, and people are shown the resource"
-            yield parsed.error(("resource",), message, "arguments that are not sensitive")
+    for place, template in (("resource", tool.resource), ("preview", tool.preview)):
+        for name in dict.fromkeys(placeholders(template)):
+            if name in hidden:
+                message = f"`{name}` is sensitive, and people are shown the {place}"
+                yield parsed.error((place,), message, "arguments that are not sensitive")
     for index, condition in enumerate(tool.destructive_when):
         if condition.field in hidden:
             message = f"`{condition.field}` is sensitive: policy, which asks for the risk, cannot read it"

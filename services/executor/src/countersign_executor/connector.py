@@ -16,13 +16,14 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
+from countersign_chassis.outbound import EgressRefused
 from countersign_contracts.actions import Failure
 from countersign_contracts.catalogue import HttpCall
 from countersign_contracts.model import now
 
 from .answer import Body
 from .masking import Masking
-from .network import EgressRefused, Gate, GatedConnector, Passage, passing
+from .network import Gate, GatedConnector, Passage, passing
 from .outcome import Attempt, judged_status, retry_after_s
 from .request import HttpRequest
 from .secrets import Secrets
@@ -107,6 +108,8 @@ class Connector:
             allow_redirects=False,
             timeout=timeout,
         ) as response:
+            if not 100 <= response.status <= 999:
+                raise ValueError(f"{response.status} is no HTTP status")
             body = Body(call.response_limit_bytes)
             failure = judged_status(response.status)
             whole = True

@@ -1,30 +1,23 @@
 """Connections that can only go where a tool may reach, and that start a call only while nothing forbids it.
 
-Two guards around aiohttp's connector. *Addresses*: every address that a name resolves to is judged, once,
-and the connection goes to exactly those; what was judged is what is connected to, so a name that changes its
-answer gains nothing. *The gate*: when a connection stands, and before a byte of the request is written, the
-caller's gate is asked; from its answer to the write nothing else runs.
+Two guards around aiohttp's connector. *Addresses*: see :mod:`countersign_chassis.outbound`. *The gate*: when a
+connection stands, and before a byte of the request is written, the caller's gate is asked; from its answer to the
+write nothing else runs.
 """
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.connector import Connection
 
-from .egress import refusal
+from countersign_chassis.outbound import JudgedConnector
 
 Gate = Callable[[], Awaitable[None]]
-
-
-class EgressRefused(PermissionError):
-    """The address is none that the tool may reach; nothing was connected."""
 
 
 class AlreadySent(aiohttp.ClientError):
@@ -63,40 +56,12 @@ def passing(gate: Gate) -> Iterator[Passage]:
         _PASSAGE.reset(token)
 
 
-class CheckedResolver(AbstractResolver):
-    """Resolves names, and refuses those that lead (also) to an address that may not be reached."""
-
-    def __init__(self, inner: AbstractResolver, *, allow_private: bool) -> None:
-        self._inner = inner
-        self._allow_private = allow_private
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        for one in found:
-            if reason := refusal(one["host"], allow_private=self._allow_private):
-                raise EgressRefused(f"{host} resolves to an address that is refused: {reason}")
-        return found
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-
-class GatedConnector(aiohttp.TCPConnector):
+class GatedConnector(JudgedConnector):
     """A connection pool whose every connection was judged and whose every use passes the gate.
 
     aiohttp writes a request of an idempotent *method* again by itself when a kept connection turns out dead;
     whether that is harmless is a property of the tool, so here a second write never happens.
     """
-
-    def __init__(self, resolver: AbstractResolver, *, allow_private: bool, **options: Any) -> None:
-        self._allow_private = allow_private
-        super().__init__(
-            resolver=CheckedResolver(resolver, allow_private=allow_private),
-            socket_factory=self._judged_socket,
-            **options,
-        )
 
     async def connect(
         self,
@@ -113,10 +78,3 @@ class GatedConnector(aiohttp.TCPConnector):
             connection.release()
             raise
         return connection
-
-    def _judged_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        # addresses written as such in the URL pass no resolver; this sees whatever is connected to
-        family, kind, protocol, _, address = info
-        if reason := refusal(str(address[0]), allow_private=self._allow_private):
-            raise EgressRefused(reason)
-        return socket.socket(family, kind, protocol)

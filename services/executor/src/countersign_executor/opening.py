@@ -83,8 +83,9 @@ class Opening:
         box = box_of(value)
         if box is None:
             raise refuse("sealed", f"`{path}` is sensitive and did not come sealed")
+        sealed_for = action.sealed_for or action.request_id
         try:
-            return value_for(self._keys.open(box), Place(action.request_id, action.agent_id, action.tool, path))
+            return value_for(self._keys.open(box), Place(sealed_for, action.agent_id, action.tool, path))
         except (NotOpened, Malformed) as error:
             raise refuse("sealed", f"`{path}` cannot be opened: {error}") from None
 

@@ -9,10 +9,14 @@ from countersign_chassis.tls import ServerCertificate
 from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
 
 from .acceptance import Acceptance
+from .amendments import Amendments
+from .approval_rows import ApprovalRows
+from .approvals import Approvals
 from .cancellation import Cancellation
 from .changes import Changes
 from .credentials import Credentials
 from .dead_letters import STREAM, DeadLetters
+from .following import Following
 from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
@@ -71,9 +75,17 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     ingress = Ingress(
         settings, door, acceptance, store, cancellation, waiters, open_actions, service.key, service.log, refused
     )
-    outcomes = Outcomes(settings, store, waiters, open_actions, ingress.announce, failpoints, ended)
+    rows = ApprovalRows(service.db, store)
+    amendments = Amendments(
+        settings, store, rows, service.bus, service.key, open_actions, failpoints, service.log, accepted
+    )
+    outcomes = Outcomes(settings, store, waiters, open_actions, amendments, ingress.announce, failpoints, ended)
+    approvals = Approvals(rows, ingress.announce)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
+    following = Following(
+        service.bus.connection, service.trust, settings.max_followers, settings.max_untold_events, service.log
+    )
     recording = Recording(settings, store, service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     letters = DeadLetters(
@@ -89,6 +101,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         credentials=Credentials(agents, people),
         changes=changes,
         dead_letters=letters,
+        following=following,
         ingress=ingress,
         agents=agents,
         people=people,
@@ -105,6 +118,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     service.on_start(open_actions.recount)
     service.on_start(overhearing.start)
+    service.on_start(following.start)
     service.on_start(ingress.start)
     # what agents queue is not sealed yet: it may not go on among the dead letters, and so into the ledger
     service.consume_raw(
@@ -125,6 +139,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         linger_s=0.05,
         skip=lambda headers: waiters.has_ended(headers.get("ce-subject")),
     )
+    service.consume("gateway-approvals", approvals.progress, max_batch=256)
     service.background(sweeper.run, "sweeper")
     service.background(recording.run, "recording")
     service.background(open_actions.run, "open actions")
@@ -134,4 +149,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_stop(acceptance.drain)
     service.on_stop(ingress.drain)
     service.on_stop(waiters.release)
+    service.on_stop(following.release)
     return service

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from countersign_chassis import Bus, Database, Mirror
+from countersign_contracts.approval_commands import CommitApprovalRules, PrepareApprovalRules
 from countersign_contracts.catalogue import Document, FileError, ToolRecord
 from countersign_contracts.commands import (
     ChangePlan,
@@ -34,6 +35,7 @@ from countersign_contracts.model import now
 #: In the order of commitment: what is referred to comes before what refers to it.
 OWNERS: dict[str, tuple[type[PrepareChange], type[CommitChange]]] = {
     "executor": (PrepareCatalogue, CommitCatalogue),
+    "approvals": (PrepareApprovalRules, CommitApprovalRules),
     "policy": (PreparePolicies, CommitPolicies),
     "registry": (PrepareAgents, CommitAgents),
 }
@@ -152,5 +154,5 @@ class Changes:
 
 
 def _merged(plans: dict[str, ChangePlan]) -> tuple[FileError, ...]:
-    """Every owner reads every file, so the same syntax error may come three times."""
+    """Every owner reads every file, so the same syntax error may come from each."""
     return tuple(dict.fromkeys(error for plan in plans.values() for error in plan.errors))

@@ -9,14 +9,7 @@ from datetime import datetime
 from countersign_chassis import Mirror
 from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.fleet import AgentRecord, Credential, PersonRecord
-
-#: role -> what it may do. An agent has no role: it may only act for itself and read its own actions.
-PERMISSIONS: dict[str, frozenset[str]] = {
-    "admin": frozenset({"read", "vote", "stop", "fleet", "declare", "cancel", "reconcile", "deadletters", "people"}),
-    "operator": frozenset({"read", "stop", "fleet", "declare", "cancel", "reconcile", "deadletters"}),
-    "approver": frozenset({"read", "vote"}),
-    "reader": frozenset({"read"}),
-}
+from countersign_contracts.roles import able, allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +29,7 @@ class PersonIdentity:
 
     def may(self, permission: str) -> bool:
         """Whether a role allows it."""
-        return any(permission in PERMISSIONS.get(role, frozenset()) for role in self.roles)
+        return allows(self.roles, permission)
 
 
 Identity = AgentIdentity | PersonIdentity
@@ -120,9 +113,10 @@ def require_agent(identity: Identity) -> AgentIdentity:
 
 def require_person(identity: Identity, permission: str) -> PersonIdentity:
     """The person, if a role of theirs allows ``permission``; raises :class:`Refused` naming the roles that would."""
-    able = ", ".join(role for role, allowed in PERMISSIONS.items() if permission in allowed)
     if isinstance(identity, AgentIdentity):
-        raise Refused(f"agent {identity.agent_id} may not do this; it takes a person's token with role {able}")
+        raise Refused(
+            f"agent {identity.agent_id} may not do this; it takes a person's token with role {able(permission)}"
+        )
     if not identity.may(permission):
-        raise Refused(f"{identity.name} has {', '.join(identity.roles)}; this takes {able}")
+        raise Refused(f"{identity.name} has {', '.join(identity.roles)}; this takes {able(permission)}")
     return identity

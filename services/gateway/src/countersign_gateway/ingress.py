@@ -6,24 +6,24 @@ The server made sure that ``agents.<id>.…`` comes from agent ``<id>``; its sta
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import orjson
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from prometheus_client import Counter
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from countersign_chassis import RawDelivery
 from countersign_chassis.connection import NatsConnection
 from countersign_chassis.outages import OUTAGES
 from countersign_contracts import subjects
-from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.actions import FINAL_STATES, ActionPage, ActionResult, State
 from countersign_contracts.envelope import seal
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.ids import RequestId, is_request_id
+from countersign_contracts.ids import RequestId, SessionId, ToolName, is_request_id
 from countersign_contracts.model import Frozen, now
-from countersign_contracts.topology import RESULT_TYPE
+from countersign_contracts.topology import RESULT_TYPE, RESULTS_TYPE
 from countersign_ledger import SigningKey
 
 from .acceptance import Acceptance
@@ -44,6 +44,11 @@ from .waiters import Waiters
 
 #: When a queued action of an agent that has as many open as it may is looked at again.
 _LATER_S = 1.0
+#: The largest answer with several actions, in bytes: well below what the bus carries.
+_PAGE_BYTES = 524_288
+
+
+F = TypeVar("F", bound=Frozen)
 
 
 class Lookup(Frozen):
@@ -51,6 +56,16 @@ class Lookup(Frozen):
 
     request_id: RequestId
     reason: Words | None = None
+
+
+class Listing(Frozen):
+    """The body on ``agents.<id>.list``: which of its own actions, newest first."""
+
+    session_id: SessionId | None = None
+    state: State | None = None
+    tool: ToolName | None = None
+    before: RequestId | None = Field(default=None, description="the `next` of the page before")
+    limit: int = Field(default=50, ge=1, le=200)
 
 
 class Ingress:
@@ -83,7 +98,12 @@ class Ingress:
 
     async def start(self) -> None:
         """Listen for requests."""
-        for verb, handler in (("call", self._call), ("get", self._get), ("cancel", self._cancel)):
+        for verb, handler in (
+            ("call", self._call),
+            ("get", self._get),
+            ("list", self._list),
+            ("cancel", self._cancel),
+        ):
             await self._connection.client.listen(f"agents.*.{verb}", self._spawning(handler), queue="gateway")
 
     def _spawning(self, handler: Any) -> Any:
@@ -147,9 +167,9 @@ class Ingress:
         except NatsError as error:
             self._log.warning("result not sent; the agent can ask for it", error=str(error))
 
-    def _sealed(self, agent_id: str, request_id: str, body: bytes) -> dict[str, str]:
+    def _sealed(self, agent_id: str, request_id: str, body: bytes, kind: str = RESULT_TYPE) -> dict[str, str]:
         headers = seal(
-            body, id=f"{request_id}.result", type=RESULT_TYPE, subject=agent_id, time=now(), key=self._key
+            body, id=f"{request_id}.result", type=kind, subject=agent_id, time=now(), key=self._key
         ).headers()
         del headers["Nats-Msg-Id"]
         return headers
@@ -157,14 +177,16 @@ class Ingress:
     # --- request-reply ------------------------------------------------------------------------------
 
     async def _answer(self, msg: Msg, handler: Any) -> None:
-        agent_id = subjects.agent_of(msg.subject)
+        agent_id, kind = subjects.agent_of(msg.subject), RESULT_TYPE
         # an agent may name any subject of its account as reply: only its own inbox is answered
         if not msg.reply.startswith(f"{subjects.inbox(agent_id)}."):
             self._refused.labels("foreign_reply").inc()
             return
         try:
-            result: ActionResult = await handler(agent_id, msg)
-            request_id, body = result.request_id, result.to_bytes()
+            result: ActionResult | ActionPage = await handler(agent_id, msg)
+            kind, request_id, body = RESULTS_TYPE, "none", result.to_bytes()
+            if isinstance(result, ActionResult):
+                kind, request_id = RESULT_TYPE, result.request_id
         except CountersignError as error:
             self._refused.labels(error.code).inc()
             request_id = _request_id_in(msg.data) or "none"
@@ -178,7 +200,7 @@ class Ingress:
             request_id = _request_id_in(msg.data) or "none"
             body = orjson.dumps(problem_for_bus(CountersignError("the gateway failed; its log says why"), None))
         try:
-            self._connection.client.send(msg.reply, body, headers=self._sealed(agent_id, request_id, body))
+            self._connection.client.send(msg.reply, body, headers=self._sealed(agent_id, request_id, body, kind))
         except NatsError as error:
             self._log.warning("reply not sent; the agent can ask for it", error=str(error))
 
@@ -199,10 +221,24 @@ class Ingress:
                 return row.result if row else result
 
     async def _get(self, agent_id: str, msg: Msg) -> ActionResult:
-        return await self._own(agent_id, _lookup(msg.data))
+        return await self._own(agent_id, _read(msg.data, Lookup))
+
+    async def _list(self, agent_id: str, msg: Msg) -> ActionPage:
+        wanted = _read(msg.data or b"{}", Listing)
+        rows = await self._store.page(
+            agent_id=agent_id,
+            session_id=wanted.session_id,
+            state=wanted.state,
+            tool=wanted.tool,
+            since=None,
+            until=None,
+            before=wanted.before,
+            limit=wanted.limit + 1,
+        )
+        return _page([self._waiters.newer(row.result) for row in rows], wanted.limit)
 
     async def _cancel(self, agent_id: str, msg: Msg) -> ActionResult:
-        lookup = _lookup(msg.data)
+        lookup = _read(msg.data, Lookup)
         return await self._cancellation.cancel(await self._own(agent_id, lookup), f"agent:{agent_id}", lookup.reason)
 
     async def _own(self, agent_id: str, lookup: Lookup) -> ActionResult:
@@ -251,8 +287,20 @@ def _request_id_in(body: bytes) -> str | None:
     return value if isinstance(value, str) and is_request_id(value) else None
 
 
-def _lookup(body: bytes) -> Lookup:
+def _page(found: list[ActionResult], limit: int) -> ActionPage:
+    """As many as are wanted and fit into one answer; one at least."""
+    items: list[ActionResult] = []
+    size = 0
+    for result in found[:limit]:
+        size += len(result.to_bytes())
+        if items and size > _PAGE_BYTES:
+            break
+        items.append(result)
+    return ActionPage(items=tuple(items), next=items[-1].request_id if len(items) < len(found) else None)
+
+
+def _read(body: bytes, model: type[F]) -> F:
     try:
-        return Lookup.model_validate_json(body)
+        return model.model_validate_json(body)
     except ValidationError as error:
         raise invalid(error) from None

@@ -40,6 +40,7 @@ class Change:
     truncated: bool = False
     event_id: str | None = None
     """Of the event that ended it, where sending the action again has that event repeated."""
+    superseded_by: str | None = None
 
     @property
     def reason(self) -> str | None:
@@ -60,6 +61,7 @@ class Change:
             result=self.result,
             status_code=self.status_code,
             truncated=self.truncated,
+            superseded_by=self.superseded_by,
         )
 
     def reasons_json(self) -> str:
@@ -78,7 +80,8 @@ def change_of(event: ActionEvent) -> Change:
         case ActionHeld(decision=d):
             return Change(ref, "held", "hold", d.risk, d.reasons, event.approval_id)
         case ActionGranted(decision=d):
-            return Change(ref, "granted", "allow", d.risk, (), d.approval_id)
+            approved = tuple(reason for reason in d.reasons if reason.code == "approved")
+            return Change(ref, "granted", "allow", d.risk, approved, d.approval_id)
         case ActionStarted():
             return Change(ref, "executing", "allow")
         case ActionDenied(decision=d):
@@ -90,12 +93,24 @@ def change_of(event: ActionEvent) -> Change:
                 d.reasons,
                 d.approval_id,
                 event_id=event_id,
+                superseded_by=event.amendment.request_id if event.amendment else None,
             )
         case ActionRefused():
-            return Change(ref, "denied", "allow", None, event.reasons, event_id=event_id)
-        case ActionExecuted(execution=e):
-            reasons = (Reason(code=e.failure.code, message=e.failure.message),) if e.failure else ()
-            return Change(ref, e.outcome, "allow", None, reasons, None, e.result, e.status_code, e.truncated, event_id)
+            return Change(ref, "denied", "allow", event.risk, event.reasons, event_id=event_id)
+        case ActionExecuted(execution=e, approved=approval):
+            failure = Reason(code=e.failure.code, message=e.failure.message) if e.failure else None
+            return Change(
+                ref,
+                e.outcome,
+                "allow",
+                event.risk,
+                tuple(reason for reason in (failure, approval) if reason is not None),
+                approval.policy if approval is not None else None,
+                e.result,
+                e.status_code,
+                e.truncated,
+                event_id,
+            )
         case ActionReconciled():
             reason = Reason(code="reconciled", message=f"{event.by} found that it {event.outcome}: {event.note}")
             return Change(ref, event.outcome, "allow", None, (reason,), event_id=event_id)

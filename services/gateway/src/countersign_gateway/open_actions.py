@@ -125,6 +125,10 @@ class OpenActions:
         else:
             self._freed.set()
 
+    def came(self, agent_id: str) -> None:
+        """An action was accepted that nobody asked for at the door: it is counted, whatever the bounds say."""
+        self._add("working", agent_id, 1)
+
     def exceeded(self, agent_id: str) -> str | None:
         """The bound that leaves no room for one more of this agent, or None."""
         if not self._counted:

@@ -13,10 +13,11 @@ from datetime import timedelta
 from prometheus_client import Counter
 
 from countersign_chassis import Delivery, Failpoints
-from countersign_contracts.actions import ActionReconciled, ActionResult
+from countersign_contracts.actions import FINAL_STATES, ActionDenied, ActionReconciled, ActionResult
 from countersign_contracts.event import Event
 from countersign_contracts.model import now
 
+from .amendments import Amendments
 from .lifecycle import Change, change_of
 from .open_actions import OpenActions
 from .settings import Settings
@@ -35,6 +36,7 @@ class Outcomes:
         store: Store,
         waiters: Waiters,
         open_actions: OpenActions,
+        amendments: Amendments,
         announce: Announce,
         failpoints: Failpoints,
         ended: Counter,
@@ -43,12 +45,31 @@ class Outcomes:
         self._store = store
         self._waiters = waiters
         self._open = open_actions
+        self._amendments = amendments
         self._announce = announce
         self._failpoints = failpoints
         self._ended = ended
 
     async def finals(self, batch: list[Delivery]) -> None:
         """Outcomes: callers are answered first, since the event is the fact; the row follows in one statement."""
+        changed = [d for d in batch if isinstance(d.event, ActionDenied) and d.event.amendment is not None]
+        ended = [d for d in batch if d not in changed] if changed else batch
+        if ended:
+            await self._finals(ended)
+        for delivery in changed:
+            await self._superseded(delivery.event)
+
+    async def _superseded(self, event: ActionDenied) -> None:
+        """Callers are told once the action that takes its place is accepted: they may ask for it at once."""
+        told = await self._amendments.take(event)
+        for result, _ in told:
+            self._waiters.tell(result)
+            if result.state in FINAL_STATES:
+                self._waiters.note_ended([result.request_id])
+                self._ended.labels(result.state).inc()
+        await self._announce([result for result, channel in told if channel == "nats"])
+
+    async def _finals(self, batch: list[Delivery]) -> None:
         changes = [change_of(delivery.event) for delivery in batch]
         results = [change.to_result() for change in changes]
         self._waiters.remember(results)
@@ -80,7 +101,7 @@ class Outcomes:
             [
                 change.to_result()
                 for change in changes
-                if change.state == "held" and changed.get(change.ref.request_id) in ("nats", "call")
+                if _said_on_the_way(change) and changed.get(change.ref.request_id) in ("nats", "call")
             ]
         )
 
@@ -90,6 +111,11 @@ class Outcomes:
         latest = {change.ref.request_id: change for change in changes}
         self._open.moved([latest[request_id] for request_id in changed])
         return changed
+
+
+def _said_on_the_way(change: Change) -> bool:
+    """Agents hear before the end that people are asked, and what these decided."""
+    return change.state == "held" or (change.state == "granted" and change.approval_id is not None)
 
 
 def _announced(channel: str | None, event: Event) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from nats.aio.msg import Msg
 
 from countersign_chassis.connection import NatsConnection
-from countersign_contracts.actions import FINAL_STATES, ActionEvent
+from countersign_contracts.actions import FINAL_STATES, ActionDenied, ActionEvent
 from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
@@ -76,6 +76,8 @@ class Overhearing:
             return
         if not isinstance(event, ActionEvent) or msg.subject != event.nats_subject():
             return
+        if isinstance(event, ActionDenied) and event.amendment is not None:
+            return  # told once what takes its place is accepted: here, or by the next look
         change = change_of(event)
         if change.state not in FINAL_STATES:
             return

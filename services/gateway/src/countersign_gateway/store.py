@@ -11,11 +11,12 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from countersign_chassis import Database
+from countersign_chassis import Connection, Database
 from countersign_contracts.actions import Action, ActionRef, ActionRequested, ActionResult, Reason
 from countersign_contracts.envelope import Envelope, source_of
 
 from .lifecycle import Change
+from .progress import Heard
 
 # One round trip for a batch. A request id or idempotency key that is already taken inserts nothing: the caller then
 # reads the row that took it.
@@ -32,8 +33,9 @@ ON CONFLICT DO NOTHING
 RETURNING request_id
 """
 
-_COLUMNS = """request_id, agent_id, session_id, env, tool, tool_version, digest, state, decision, risk, reason, reasons,
- approval_id, result, status_code, truncated, channel, request_sha256, accepted_at, updated_at"""
+COLUMNS = """request_id, agent_id, session_id, env, tool, tool_version, digest, state, decision, risk, reason, reasons,
+ approval_id, approval, superseded_by, result, status_code, truncated, channel, request_sha256, accepted_at,
+ updated_at"""
 
 # `unknown` may still become succeeded or failed by reconciling; every other final state stays.
 _APPLY = """
@@ -44,11 +46,11 @@ SET state = u.state, decision = coalesce(u.decision, a.decision), risk = coalesc
     truncated = u.truncated, updated_at = $11::timestamptz,
     drive_at = CASE WHEN u.final THEN NULL ELSE $12::timestamptz END,
     cancel_by = CASE WHEN u.final THEN NULL ELSE a.cancel_by END,
-    end_event = CASE WHEN u.final THEN u.event_id END
+    end_event = CASE WHEN u.final THEN u.event_id END, superseded_by = u.superseded_by
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
-            $10::boolean[], $13::boolean[], $14::int[], $15::text[])
+            $10::boolean[], $13::boolean[], $14::int[], $15::text[], $16::uuid[])
      AS u (request_id, state, decision, risk, reason, reasons, approval_id, result, status_code, truncated, final, rank,
-           event_id)
+           event_id, superseded_by)
 WHERE a.request_id = u.request_id
   AND (a.state IN ('accepted', 'held', 'granted', 'executing')
        OR a.state = 'unknown' AND u.state IN ('succeeded', 'failed') AND u.final)
@@ -111,27 +113,33 @@ class Store:
     async def accept(self, batch: Sequence[Accepted], at: datetime, drive_at: datetime) -> set[str]:
         """Insert what is new; returns the request ids inserted. What is missing was accepted before."""
         async with self._db.connection() as connection:
-            rows = await connection.fetch(
-                _ACCEPT,
-                [UUID(b.action.request_id) for b in batch],
-                [b.action.agent_id for b in batch],
-                [b.action.session_id for b in batch],
-                [b.action.env for b in batch],
-                [b.action.tool for b in batch],
-                [b.action.tool_version for b in batch],
-                [b.action.digest for b in batch],
-                [b.channel for b in batch],
-                [b.idempotency_key for b in batch],
-                [b.request_sha256 for b in batch],
-                [b.envelope.body for b in batch],
-                [b.envelope.time for b in batch],
-                [b.envelope.keyid for b in batch],
-                [b.envelope.signature for b in batch],
-                [b.envelope.traceparent for b in batch],
-                list(range(len(batch))),
-                at,
-                drive_at,
-            )
+            return await self.accept_in(connection, batch, at, drive_at)
+
+    async def accept_in(
+        self, connection: Connection, batch: Sequence[Accepted], at: datetime, drive_at: datetime
+    ) -> set[str]:
+        """The same inside a transaction."""
+        rows = await connection.fetch(
+            _ACCEPT,
+            [UUID(b.action.request_id) for b in batch],
+            [b.action.agent_id for b in batch],
+            [b.action.session_id for b in batch],
+            [b.action.env for b in batch],
+            [b.action.tool for b in batch],
+            [b.action.tool_version for b in batch],
+            [b.action.digest for b in batch],
+            [b.channel for b in batch],
+            [b.idempotency_key for b in batch],
+            [b.request_sha256 for b in batch],
+            [b.envelope.body for b in batch],
+            [b.envelope.time for b in batch],
+            [b.envelope.keyid for b in batch],
+            [b.envelope.signature for b in batch],
+            [b.envelope.traceparent for b in batch],
+            list(range(len(batch))),
+            at,
+            drive_at,
+        )
         return {str(row["request_id"]) for row in rows}
 
     async def apply(self, changes: Sequence[Change], at: datetime, drive_at: datetime) -> dict[str, str]:
@@ -139,32 +147,39 @@ class Store:
 
         Of several changes to one action in a batch the last one counts; an action that has ended stays as it is.
         """
-        latest = list({c.ref.request_id: c for c in changes}.values())
         async with self._db.connection() as connection:
-            rows = await connection.fetch(
-                _APPLY,
-                [UUID(c.ref.request_id) for c in latest],
-                [c.state for c in latest],
-                [c.decision for c in latest],
-                [c.risk for c in latest],
-                [c.reason for c in latest],
-                [c.reasons_json() if c.reasons else None for c in latest],
-                [c.approval_id for c in latest],
-                [c.result_json() for c in latest],
-                [c.status_code for c in latest],
-                [c.truncated for c in latest],
-                at,
-                drive_at,
-                [c.state not in _RANK for c in latest],
-                [_RANK.get(c.state, 9) for c in latest],
-                [c.event_id for c in latest],
-            )
+            return await self.apply_in(connection, changes, at, drive_at)
+
+    async def apply_in(
+        self, connection: Connection, changes: Sequence[Change], at: datetime, drive_at: datetime
+    ) -> dict[str, str]:
+        """The same inside a transaction."""
+        latest = list({c.ref.request_id: c for c in changes}.values())
+        rows = await connection.fetch(
+            _APPLY,
+            [UUID(c.ref.request_id) for c in latest],
+            [c.state for c in latest],
+            [c.decision for c in latest],
+            [c.risk for c in latest],
+            [c.reason for c in latest],
+            [c.reasons_json() if c.reasons else None for c in latest],
+            [c.approval_id for c in latest],
+            [c.result_json() for c in latest],
+            [c.status_code for c in latest],
+            [c.truncated for c in latest],
+            at,
+            drive_at,
+            [c.state not in _RANK for c in latest],
+            [_RANK.get(c.state, 9) for c in latest],
+            [c.event_id for c in latest],
+            [c.superseded_by for c in latest],
+        )
         return {str(row["request_id"]): row["channel"] for row in rows}
 
     async def find(self, request_id: str) -> Row | None:
         """One action."""
-        row = await self._db.pool.fetchrow(f"SELECT {_COLUMNS} FROM action WHERE request_id = $1", UUID(request_id))  # noqa: S608
-        return None if row is None else _row(row)
+        row = await self._db.pool.fetchrow(f"SELECT {COLUMNS} FROM action WHERE request_id = $1", UUID(request_id))  # noqa: S608
+        return None if row is None else read_row(row)
 
     async def stop_waiting(self, request_id: str) -> Row | None:
         """A call's wait is over: from now on its agent is told on its results subject. Returns the row.
@@ -182,20 +197,20 @@ class Store:
     async def ended(self, request_ids: Iterable[str]) -> list[Row]:
         """Those of them that have ended."""
         rows = await self._db.pool.fetch(
-            f"SELECT {_COLUMNS} FROM action WHERE request_id = ANY($1::uuid[])"  # noqa: S608
+            f"SELECT {COLUMNS} FROM action WHERE request_id = ANY($1::uuid[])"  # noqa: S608
             " AND state NOT IN ('accepted', 'held', 'granted', 'executing')",
             [UUID(request_id) for request_id in request_ids],
         )
-        return [_row(row) for row in rows]
+        return [read_row(row) for row in rows]
 
     async def find_by_key(self, agent_id: str, key: str) -> Row | None:
         """The action that an agent's idempotency key made."""
         row = await self._db.pool.fetchrow(
-            f"SELECT {_COLUMNS} FROM action WHERE agent_id = $1 AND idempotency_key = $2",  # noqa: S608
+            f"SELECT {COLUMNS} FROM action WHERE agent_id = $1 AND idempotency_key = $2",  # noqa: S608
             agent_id,
             key,
         )
-        return None if row is None else _row(row)
+        return None if row is None else read_row(row)
 
     async def action(self, request_id: str) -> Action | None:
         """The whole action, from the event as it was published."""
@@ -226,9 +241,9 @@ class Store:
         ]
         given = [(text, value) for text, value in filters if value is not None]
         where = " AND ".join(text.format(i) for i, (text, _) in enumerate(given, 1)) or "true"
-        query = f"SELECT {_COLUMNS} FROM action WHERE {where} ORDER BY request_id DESC LIMIT {int(limit)}"  # noqa: S608
+        query = f"SELECT {COLUMNS} FROM action WHERE {where} ORDER BY request_id DESC LIMIT {int(limit)}"  # noqa: S608
         rows = await self._db.pool.fetch(query, *(value for _, value in given))
-        return [_row(row) for row in rows]
+        return [read_row(row) for row in rows]
 
     async def ask_cancel(self, request_id: str, by: str, reason: str | None) -> bool:
         """Note that somebody wants it cancelled; false if it has ended already."""
@@ -325,7 +340,8 @@ def _ended(row: asyncpg.Record) -> Ended:
     return Ended(str(row["request_id"]), row["end_event"], row["updated_at"])
 
 
-def _row(row: asyncpg.Record) -> Row:
+def read_row(row: asyncpg.Record) -> Row:
+    """A row as a value; ``row`` has the columns :data:`COLUMNS`."""
     result = ActionResult.of(
         _ref(row),
         row["state"],
@@ -335,11 +351,20 @@ def _row(row: asyncpg.Record) -> Row:
         reason=row["reason"],
         reasons=tuple(Reason(**reason) for reason in orjson.loads(row["reasons"])) if row["reasons"] else (),
         approval_id=row["approval_id"],
+        approval=_approval(row),
+        superseded_by=None if row["superseded_by"] is None else str(row["superseded_by"]),
         result=None if row["result"] is None else orjson.loads(row["result"]),
         status_code=row["status_code"],
         truncated=row["truncated"],
     )
     return Row(result, row["channel"], row["request_sha256"], row["accepted_at"])
+
+
+def _approval(row: asyncpg.Record) -> dict[str, Any] | None:
+    """Whom it waits for, while it does."""
+    if row["approval"] is None or row["state"] not in ("accepted", "held"):
+        return None
+    return Heard.from_bytes(row["approval"].encode()).told()
 
 
 def _due(row: asyncpg.Record) -> Due:

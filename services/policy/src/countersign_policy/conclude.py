@@ -8,11 +8,22 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from countersign_contracts.actions import Action, ActionDenied, ActionGranted, ActionHeld, Decision, Reason
+from countersign_contracts.actions import (
+    Action,
+    ActionDenied,
+    ActionGranted,
+    ActionHeld,
+    Amendment,
+    Decision,
+    Reason,
+    amended,
+)
 from countersign_contracts.approvals import ApprovalResolved
+from countersign_contracts.errors import Malformed
 
 from .examine import Examined
 from .guardrails import judge
+from .telling import MAX_TEXT, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +31,7 @@ class Approved:
     """People said yes to exactly this action."""
 
     approval_id: str
-    by: tuple[str, ...]
+    by: str
 
 
 def approval_id_of(action: Action) -> str:
@@ -73,13 +84,16 @@ def refusal(held: ActionHeld, resolved: ApprovalResolved) -> tuple[Reason, ...]:
     id = held.approval_id
     match resolved.state:
         case "rejected":
-            votes = [v for v in resolved.votes if v.vote == "reject"]
-            said = "; ".join(f"{v.voter}: {v.comment}" if v.comment else v.voter for v in votes)
+            said = _said(resolved, "reject")
             message = f"rejected by {said}" if said else "rejected"
             return (Reason(code="approval_rejected", message=message, policy=id),)
         case "expired":
-            message = f"nobody approved it within {held.deadline_s} s"
-            return (Reason(code="approval_expired", message=message, policy=id),)
+            who = _said(resolved, "approve")
+            took_s = round((resolved.resolved_at - held.decision.decided_at).total_seconds())
+            message = f"only {who} approved it" if who else "nobody approved it"
+            return (Reason(code="approval_expired", message=f"{message} within {took_s} s", policy=id),)
+        case "amended":
+            return (_amended(held, resolved),)
         case "cancelled":
             return (Reason(code="cancelled", message="the approval was cancelled", policy=id),)
     approvals = [v.digest for v in resolved.votes if v.vote == "approve"]
@@ -90,14 +104,36 @@ def refusal(held: ActionHeld, resolved: ApprovalResolved) -> tuple[Reason, ...]:
     return ()
 
 
+def amendment_of(held: ActionHeld, resolved: ApprovalResolved) -> Amendment | None:
+    """What takes the place of a held action that was approved with changes; none where nothing does."""
+    change = resolved.amendment
+    if resolved.state != "amended" or change is None or resolved.approval_id != held.approval_id:
+        return None
+    try:
+        amended(held.action, change, resolved.resolved_at)
+    except Malformed:
+        return None
+    return change
+
+
+def _amended(held: ActionHeld, resolved: ApprovalResolved) -> Reason:
+    change = amendment_of(held, resolved)
+    if change is None:
+        message = "it was changed into what nobody approved: no change, or not the one of its digest; nothing runs"
+        return Reason(code="approval_digest", message=message, policy=held.approval_id)
+    message = f"changed by {_said(resolved, 'approve') or change.by}; action {change.request_id} takes its place"
+    return Reason(code="amended", message=message, policy=held.approval_id)
+
+
 def approved_by(resolved: ApprovalResolved) -> Approved:
-    """Who approved."""
-    return Approved(resolved.approval_id, tuple(v.voter for v in resolved.votes if v.vote == "approve"))
+    """Who approved, and what they said."""
+    return Approved(resolved.approval_id, _said(resolved, "approve"))
 
 
 def event_of(examined: Examined, decision: Decision, warrant: str | None) -> ActionGranted | ActionHeld | ActionDenied:
     """The event that tells of the decision; ``warrant`` is there exactly for a grant."""
     action, agent = examined.action, examined.agent
+    tool = examined.tool.tool if examined.tool is not None else None
     if decision.outcome == "allow" and warrant is not None:
         return ActionGranted(action=action, decision=decision, warrant=warrant)
     if decision.outcome == "hold" and agent is not None and decision.approval_id is not None:
@@ -108,6 +144,9 @@ def event_of(examined: Examined, decision: Decision, warrant: str | None) -> Act
             owner_team=agent.owner.team,
             owner_oncall=agent.owner.oncall,
             deadline_s=examined.deadline_s,
+            tool_description=tool.description or None if tool is not None else None,
+            resource=told(tool.resource, action.args) if tool is not None else None,
+            preview=told(tool.preview, action.args) if tool is not None else None,
         )
     return ActionDenied(action=action, decision=decision)
 
@@ -116,5 +155,12 @@ def _why_allowed(examined: Examined, approved: Approved | None) -> tuple[Reason,
     permitted = Reason(code="permitted", message=f"permitted by {', '.join(examined.policies)}")
     if approved is None:
         return (permitted,)
-    message = f"approved by {', '.join(approved.by) or 'a person'}"
-    return permitted, Reason(code="approved", message=message, policy=approved.approval_id)
+    approval = Reason(code="approved", message=f"approved by {approved.by}", policy=approved.approval_id)
+    return permitted, approval
+
+
+def _said(resolved: ApprovalResolved, kind: Literal["approve", "reject"]) -> str:
+    """Who voted so, with their comments."""
+    votes = [vote for vote in resolved.votes if vote.vote == kind]
+    said = "; ".join(f"{vote.voter}: {vote.comment}" if vote.comment else vote.voter for vote in votes)
+    return said if len(said) <= MAX_TEXT else f"{said[:MAX_TEXT]}…"

@@ -17,7 +17,7 @@ from countersign_contracts.actions import Action, ActionHeld, Decision, Reason
 from countersign_contracts.approvals import ApprovalResolved
 from countersign_contracts.model import now
 
-from .conclude import approved_by, conclude, denied_by, refusal
+from .conclude import amendment_of, approved_by, conclude, denied_by, refusal
 from .examine import Examined, examine
 from .guardrails import Count
 from .issuer import Issuer
@@ -177,7 +177,7 @@ class Decider:
             if present.held:
                 if examined is None:
                     decision = denied_by(job.held, refused, at)
-                    row = self._issuer.refusal(job.held, decision)
+                    row = self._issuer.refusal(job.held, decision, amendment_of(job.held, job.resolved))
                 else:
                     used = {count.key: u for count, u in zip(counts, present.used, strict=True)}
                     decision = conclude(

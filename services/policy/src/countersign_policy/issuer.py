@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from countersign_contracts import warrant
-from countersign_contracts.actions import ActionDenied, ActionEvent, ActionHeld, Decision
+from countersign_contracts.actions import ActionDenied, ActionEvent, ActionHeld, Amendment, Decision
 from countersign_contracts.envelope import seal_event
 from countersign_ledger.signing import SigningKey
 
@@ -35,9 +35,10 @@ class Issuer:
             )
         return self._sealed(event_of(examined, decision, token), decision, examined)
 
-    def refusal(self, held: ActionHeld, decision: Decision) -> Row:
+    def refusal(self, held: ActionHeld, decision: Decision, amendment: Amendment | None) -> Row:
         """The denial of a held action by its approval."""
-        return self._sealed(ActionDenied(action=held.action, decision=decision), decision, None)
+        event = ActionDenied(action=held.action, decision=decision, amendment=amendment)
+        return self._sealed(event, decision, None)
 
     def _sealed(self, event: ActionEvent, decision: Decision, examined: Examined | None) -> Row:
         at: datetime = decision.decided_at

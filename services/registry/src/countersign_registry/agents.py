@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
 
 from prometheus_client import Counter
 
@@ -28,6 +27,7 @@ from . import lifecycle
 from .aftermath import Aftermath
 from .heartbeats import Heartbeats
 from .lifecycle import Agent
+from .listing import Written, fitting, written
 from .nats_users import AgentsAccount
 from .outbox import Outbox
 from .store import Store
@@ -73,10 +73,17 @@ class AgentCommands:
     async def list(self, command: ListAgents) -> Agents:
         """A page of agents by id."""
         found = await self._store.page(
-            status=command.status, team=command.team, after=command.after, limit=command.limit + 1, at=now()
+            status=command.status,
+            phase=command.phase,
+            team=command.team,
+            agent_type=command.agent_type,
+            after=command.after,
+            limit=command.limit + 1,
+            at=now(),
         )
-        views, more = page([self._view(agent) for agent in found], command.limit, PAGE_BYTES)
-        return Agents(items=views, next=views[-1].agent.agent_id if more else None)
+        items = [written(row, *(self._heartbeats.latest(row["agent_id"]) or (None, None))) for row in found]
+        count, more = fitting(items, command.limit, PAGE_BYTES)
+        return Written.of(items[:count], found[count - 1]["agent_id"] if more else None)
 
     async def get(self, command: GetAgent) -> AgentView:
         """One agent. Raises `not_found`."""
@@ -163,13 +170,3 @@ class AgentCommands:
     def _view(self, agent: Agent) -> AgentView:
         beat = self._heartbeats.latest(agent.record.agent_id)
         return agent.view() if beat is None else agent.view(*beat)
-
-
-def page(views: Sequence[AgentView], limit: int, max_bytes: int) -> tuple[tuple[AgentView, ...], bool]:
-    """As many of ``views`` as may be on one page, at least one if there is any, and whether there are more."""
-    size = 0
-    for count, view in enumerate(views):
-        size += len(view.to_bytes()) + 1
-        if count == limit or (count and size > max_bytes):
-            return tuple(views[:count]), True
-    return tuple(views), False

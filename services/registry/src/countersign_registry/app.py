@@ -5,6 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
+from countersign_chassis.at_rest import RestKeys
+from countersign_chassis.sealing import DigestKey, read_keys
+from countersign_contracts.agent_config import (
+    ConfigHistory,
+    GetConfig,
+    ReportConfigured,
+    RollBackConfig,
+    SetConfig,
+)
 from countersign_contracts.commands import (
     CommitAgents,
     GetAgent,
@@ -14,23 +23,61 @@ from countersign_contracts.commands import (
     RegisterAgent,
     SetAgentStatus,
 )
+from countersign_contracts.enrolment import (
+    ChallengeAgent,
+    CreateDiscoveryToken,
+    ListDiscoveryTokens,
+    ListPackages,
+    OrderAgents,
+    RegisterWithToken,
+    RenewCredentials,
+    RevokeDiscoveryToken,
+)
 from countersign_contracts.fleet import person_key
-from countersign_contracts.people_commands import AddPerson, ListPeople, RemovePerson
+from countersign_contracts.model import now
+from countersign_contracts.people_commands import (
+    AddPerson,
+    ConfirmEnrolment,
+    ConfirmTotp,
+    ListPeople,
+    RemoveChannel,
+    RemovePerson,
+    RemoveTotp,
+    SetGroups,
+    StartEnrolment,
+    StartTotp,
+    VerifyTotp,
+)
 from countersign_contracts.projection import AGENTS, PEOPLE
 
 from .aftermath import Aftermath
 from .agents import AgentCommands
 from .changes import Changes
+from .codes_store import CodesStore
+from .config_store import ConfigStore
+from .configurations import Configurations
+from .doors import Doors
+from .enrolling import Enrolment
+from .enrolment import EnrolmentCommands
+from .enrolment_store import EnrolmentStore
 from .gauges import Gauges
 from .heartbeats import Heartbeats
 from .nats_users import AgentsAccount
+from .one_time_codes import OneTimeCodes
+from .orders import Orders
 from .outbox import Outbox
+from .package_store import PackageStore
 from .people import PeopleCommands
 from .people_store import PeopleStore
+from .person_changes import PersonChanges
+from .phase_store import PhaseStore
+from .presence import Presence
 from .projections import Projection
 from .revocations import Revocations
+from .scanning import Discovery, Folders
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
+from .tokens import TokenCommands
 
 
 def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service:
@@ -41,13 +88,23 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service = Service("registry", settings, failpoints)
     service.migrations("countersign_registry")
     account = AgentsAccount.of(settings)
+    code_keys = read_keys(settings.codes_key_file, "key of one-time codes")
     metrics, log, core = service.metrics, service.log, service.bus.connection
     issued = metrics.counter("countersign_credentials_issued", "Credentials issued to agents", ["kind"])
+    registrations = metrics.counter("countersign_registrations", "Agents that registered with a token", ["result"])
     received = metrics.counter("countersign_heartbeats_received", "Heartbeats of agents taken")
     refused = metrics.counter("countersign_heartbeats_refused", "Heartbeats of agents refused", ["code"])
     pushes = metrics.counter("countersign_account_pushes", "Pushes of account AGENTS to nats-server", ["result"])
     revoked = metrics.gauge("countersign_nats_users_revoked", "NATS users that nats-server was told to refuse")
+    codes_refused = metrics.counter(
+        "countersign_codes_refused", "Enrolment codes and one-time codes refused", ["kind", "code"]
+    )
     agents_by_status = metrics.gauge("countersign_agents", "Agents", ["status"])
+    agents_by_phase = metrics.gauge("countersign_agents_seen", "Agents by what they are seen to do", ["phase"])
+    phase_changes = metrics.counter(
+        "countersign_agent_phase_changes", "Changes of what agents are seen to do", ["phase"]
+    )
+    configured = metrics.counter("countersign_configurations_said", "What agents said of a configuration", ["result"])
     outbox_pending = metrics.gauge("countersign_outbox_pending", "Committed events not yet published")
 
     fleet = service.connection("registry", settings.nats_agents_creds_file)
@@ -90,12 +147,42 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         in_force=revoked,
         log=log,
     )
-    heartbeats = Heartbeats(store, fleet, settings.heartbeat_flush_s, received, refused, log)
+    presence = Presence(service.db, PhaseStore(service.db), outbox, fleet, phase_changes, agents_by_phase, log)
+    heartbeats = Heartbeats(store, fleet, presence, settings.heartbeat_flush_s, received, refused, log)
     gauges = Gauges(store, changed, agents_by_status, outbox_pending)
     aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
-    people = PeopleCommands(people_store, outbox, aftermath, settings.admin_token_file, log)
+    codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
+    people = PeopleCommands(people_store, codes, person_changes, settings.admin_token_file, log)
+    channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
+    one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
     changes = Changes(store, outbox, aftermath)
+    orders = Orders(store, outbox, aftermath)
+    enrolments = EnrolmentStore(service.db)
+    tokens = TokenCommands(store, enrolments, outbox, aftermath, account)
+    enrolment = Enrolment(
+        store,
+        enrolments,
+        outbox,
+        aftermath,
+        account,
+        lifetime_s=settings.credentials_lifetime_s,
+        come_back_within_s=settings.come_back_within_s,
+        registered=registrations,
+        issued=issued,
+    )
+    configurations = Configurations(
+        store, ConfigStore(service.db), outbox, fleet, settings.agent_config, configured, log
+    )
+    doors = Doors(fleet, enrolment, configurations, log)
+    discovery = Discovery(
+        Folders(settings.agents_dirs),
+        store,
+        PackageStore(service.db),
+        outbox,
+        settings.agents_dirs_every_s,
+        log,
+    )
 
     # whatever nats-server forgot in a restart is told it again
     core.on_reconnect(outbox.restarted)
@@ -108,6 +195,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_start(agents_shown.start)
     service.on_start(people_shown.start)
     service.on_start(heartbeats.start)
+    service.on_start(doors.start)
     service.ready_check("void NATS users", revocations.unready)
     service.ready_check("bucket agents", agents_shown.unready)
     service.ready_check("bucket people", people_shown.unready)
@@ -117,9 +205,30 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(GetAgent, agents.get)
     service.answer(SetAgentStatus, agents.set_status)
     service.answer(IssueCredentials, agents.issue_credentials)
+    service.answer(OrderAgents, orders.order)
+    service.answer(GetConfig, configurations.get)
+    service.answer(ConfigHistory, configurations.history)
+    service.answer(SetConfig, configurations.set)
+    service.answer(RollBackConfig, configurations.roll_back)
+    service.answer(ReportConfigured, configurations.report)
+    service.answer(RegisterWithToken, enrolment.register)
+    service.answer(ChallengeAgent, enrolment.challenge)
+    service.answer(RenewCredentials, enrolment.renew)
+    service.answer(ListPackages, discovery.list)
+    service.answer(CreateDiscoveryToken, tokens.create)
+    service.answer(ListDiscoveryTokens, tokens.list)
+    service.answer(RevokeDiscoveryToken, tokens.revoke)
     service.answer(AddPerson, people.add)
     service.answer(RemovePerson, people.remove)
     service.answer(ListPeople, people.list)
+    service.answer(SetGroups, people.set_groups)
+    service.answer(StartEnrolment, channels.start)
+    service.answer(ConfirmEnrolment, channels.confirm)
+    service.answer(RemoveChannel, channels.remove)
+    service.answer(StartTotp, one_time_codes.start)
+    service.answer(ConfirmTotp, one_time_codes.confirm)
+    service.answer(VerifyTotp, one_time_codes.verify)
+    service.answer(RemoveTotp, one_time_codes.remove)
     service.answer(PrepareAgents, changes.prepare)
     service.answer(CommitAgents, changes.commit)
 
@@ -128,6 +237,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(agents_shown.run, "bucket agents")
     service.background(people_shown.run, "bucket people")
     service.background(heartbeats.run, "heartbeats")
+    service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
+    service.background(discovery.run, "discovery")
     service.on_stop(heartbeats.stop)
+    service.on_stop(doors.drain)
     return service

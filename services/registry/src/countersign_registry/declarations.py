@@ -21,6 +21,8 @@ from countersign_contracts.fleet import AgentRecord
 
 from .lifecycle import RESERVED_HINT, RESERVED_IDS, Agent, Change, faults, redeclare, registered
 
+_DESCRIBED = ("name", "owner", "profile", "environments", "heartbeat_s")
+
 
 @dataclass(frozen=True, slots=True)
 class Declared:
@@ -87,7 +89,7 @@ def changes(
     changed: list[Change] = []
     for _, declaration in declared.agents:
         agent = present.get(declaration.agent_id)
-        fields = {name: getattr(declaration, name) for name in ("name", "owner", "profile", "environments")}
+        fields = {name: getattr(declaration, name) for name in _DESCRIBED}
         if agent is None:
             record = AgentRecord(agent_id=declaration.agent_id, status="active", revision=1, **fields)
             created.append(registered(record, by, at, change_id))
@@ -98,7 +100,7 @@ def changes(
 
 
 def _described(agent: AgentRecord | AgentDeclaration) -> dict[str, Any]:
-    return agent.model_dump(mode="json", include={"name", "owner", "profile", "environments"}, exclude_none=True)
+    return agent.model_dump(mode="json", include=set(_DESCRIBED), exclude_none=True)
 
 
 def _base(declared: Declared, present: Mapping[str, Agent]) -> str:

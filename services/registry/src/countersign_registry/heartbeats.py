@@ -19,6 +19,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.model import now
 
 from .heartbeat import read
+from .presence import Presence
 from .store import Store
 
 Beat = tuple[datetime, dict[str, Any]]
@@ -31,6 +32,7 @@ class Heartbeats:
         self,
         store: Store,
         connection: NatsConnection,
+        presence: Presence,
         flush_s: float,
         received: Counter,
         refused: Counter,
@@ -38,6 +40,7 @@ class Heartbeats:
     ) -> None:
         self._store = store
         self._connection = connection
+        self._presence = presence
         self._flush_s = flush_s
         self._received = received
         self._refused = refused
@@ -94,4 +97,5 @@ class Heartbeats:
             return
         agent_id = subjects.agent_of(msg.subject)
         self._latest[agent_id] = self._unwritten[agent_id] = (now(), said)
+        self._presence.hear(agent_id, said)
         self._received.inc()

@@ -16,6 +16,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
 from countersign_contracts.fleet import (
     AgentChanged,
+    AgentPhase,
     AgentRecord,
     AgentRegistered,
     AgentStatusChanged,
@@ -28,8 +29,8 @@ from countersign_contracts.fleet import (
 from countersign_contracts.model import rfc3339
 
 #: In account AGENTS the services' inboxes lie beside the agents' (``_INBOX.<name>``): an agent of such a name would
-#: hear what the gateway receives.
-RESERVED_IDS = frozenset({*SERVICES, "bootstrap"})
+#: hear what the gateway receives. And the last ones are paths of the API beside those of agents.
+RESERVED_IDS = frozenset({*SERVICES, "bootstrap", "orders", "packages", "tokens"})
 RESERVED_HINT = f"any other id; {', '.join(sorted(RESERVED_IDS))} are the control plane's own"
 
 
@@ -45,22 +46,34 @@ class Agent:
     status_reason: str | None = None
     last_seen: datetime | None = None
     heartbeat: dict[str, Any] | None = None
+    phase: AgentPhase = "registered"
+    phase_since: datetime | None = None
+    phase_cause: str | None = None
 
     def view(self, last_seen: datetime | None = None, heartbeat: dict[str, Any] | None = None) -> AgentView:
         """What people are shown; a later ``last_seen`` than the row's wins, with its ``heartbeat``."""
         if last_seen is None or (self.last_seen is not None and self.last_seen > last_seen):
             last_seen, heartbeat = self.last_seen, self.heartbeat
-        return AgentView(agent=self.record, created_at=self.created_at, last_seen=last_seen, heartbeat=heartbeat)
+        return AgentView(
+            agent=self.record,
+            created_at=self.created_at,
+            last_seen=last_seen,
+            heartbeat=heartbeat,
+            phase=self.phase,
+            phase_since=self.phase_since,
+            phase_cause=self.phase_cause,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a decision changes: the record as it will be, new credentials, void ones, and what is told."""
+    """What a decision changes: the record as it will be, what is told, and credentials: new, void, lasting longer."""
 
     record: AgentRecord
     events: tuple[FleetEvent, ...]
     issued: tuple[Credential, ...] = ()
     voided: tuple[Credential, ...] = ()
+    renewed: tuple[Credential, ...] = ()
 
     @property
     def voids_nats_users(self) -> bool:
@@ -102,6 +115,7 @@ def register(command: RegisterAgent, at: datetime, event: str) -> Change:
         profile=command.profile,
         environments=command.environments,
         status="active",
+        heartbeat_s=command.heartbeat_s,
         revision=1,
     )
     return registered(record, command.by, at, event)
@@ -189,6 +203,32 @@ def issue(
     if voided:
         events.insert(0, CredentialsRevoked(**about, credential_ids=tuple(c.credential_id for c in voided)))
     return Change(record, tuple(events), issued, voided)
+
+
+def renew(
+    agent: Agent,
+    renewed: tuple[Credential, ...],
+    issued: tuple[Credential, ...],
+    voided: tuple[Credential, ...],
+    at: datetime,
+    event: str,
+) -> Change:
+    """The agent's ``renewed`` credentials last longer, ``issued`` ones take the place of ``voided`` ones.
+
+    Raises `conflict` for a revoked agent.
+    """
+    if agent.record.status == "revoked":
+        raise CountersignError(f"{_revoked(agent)}: it gets no credentials any more", code="conflict")
+    gone = {credential.credential_id for credential in (*renewed, *voided)}
+    kept = tuple(c for c in agent.record.credentials if c.credential_id not in gone)
+    record = agent.record.model_copy(
+        update={"revision": agent.record.revision + 1, "credentials": (*kept, *renewed, *issued)}
+    )
+    about: dict[str, Any] = {"agent_id": record.agent_id, "event": event, "by": f"agent:{record.agent_id}", "at": at}
+    events: list[FleetEvent] = [CredentialsIssued(**about, credentials=(*renewed, *issued))]
+    if voided:
+        events.insert(0, CredentialsRevoked(**about, credential_ids=tuple(c.credential_id for c in voided)))
+    return Change(record, tuple(events), issued, voided, renewed)
 
 
 def redeclare(before: AgentRecord, after: AgentRecord, by: str, at: datetime, event: str) -> Change:

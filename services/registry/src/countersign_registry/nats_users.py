@@ -24,6 +24,7 @@ class AgentsAccount:
     public: str
     operator_signing: KeyPair
     agents_signing: KeyPair
+    bootstrap_signing: KeyPair
 
     @classmethod
     def of(cls, settings: Settings) -> AgentsAccount:
@@ -39,21 +40,34 @@ class AgentsAccount:
             public=str(claims.get("sub")),
             operator_signing=_key(settings.operator_signing_seed_file, "operator"),
             agents_signing=_key(settings.agents_signing_seed_file, "account"),
+            bootstrap_signing=_key(settings.bootstrap_signing_seed_file, "account"),
         )
 
     def new_user(self, agent_id: str, at: datetime, expires_at: datetime | None) -> tuple[str, str]:
         """A new user of that agent: its public key, and its credentials file, which is the only place of its seed."""
         user = KeyPair.generate("user")
-        jwt = user_jwt(
-            agent_id,
-            user.public,
-            self.agents_signing,
+        return user.public, creds_file(self.jwt(agent_id, user.public, at, expires_at), user.seed)
+
+    def jwt(self, agent_id: str, nkey: str, at: datetime, expires_at: datetime | None) -> str:
+        """What lets the holder of that key in as the agent."""
+        return self._jwt(agent_id, nkey, self.agents_signing, at, expires_at)
+
+    def new_bootstrap_user(self, token_id: str, at: datetime, expires_at: datetime) -> tuple[str, str]:
+        """A new user that can register and nothing else: its public key, and its credentials file."""
+        user = KeyPair.generate("user")
+        jwt = self._jwt(token_id, user.public, self.bootstrap_signing, at, expires_at)
+        return user.public, creds_file(jwt, user.seed)
+
+    def _jwt(self, name: str, nkey: str, signer: KeyPair, at: datetime, expires_at: datetime | None) -> str:
+        return user_jwt(
+            name,
+            nkey,
+            signer,
             self.public,
             None,
             issued_at=int(at.timestamp()),
             expires_at=None if expires_at is None else int(expires_at.timestamp()),
         )
-        return user.public, creds_file(jwt, user.seed)
 
 
 def read_secret(path: Path, what: str) -> str:

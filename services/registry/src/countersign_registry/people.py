@@ -1,50 +1,35 @@
-"""People: their roles and tokens. A token is kept as its SHA-256 alone, and shown once."""
+"""People: their roles, groups and tokens. A token is kept as its SHA-256 alone, and shown once."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from countersign_chassis import Connection
 from countersign_contracts.command import Done
-from countersign_contracts.errors import CountersignError, Unavailable
-from countersign_contracts.fleet import PersonChanged, PersonRecord
-from countersign_contracts.ids import prefixed
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.fleet import PersonRecord
 from countersign_contracts.model import now
-from countersign_contracts.people_commands import AddPerson, IssuedToken, ListPeople, People, PersonView, RemovePerson
+from countersign_contracts.people_commands import (
+    AddPerson,
+    IssuedToken,
+    ListPeople,
+    People,
+    PersonView,
+    RemovePerson,
+    SetGroups,
+)
 
-from .aftermath import Aftermath
+from .codes_store import CodesStore
 from .nats_users import read_secret
-from .outbox import Outbox
 from .people_store import PeopleStore
+from .person_changes import PersonChanges
 
 #: The person whose token is a file of the deployment; who can write that file administers it.
 ADMIN = "admin"
 MIN_TOKEN_CHARACTERS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class PersonChange:
-    """A person as they will be, and what is told."""
-
-    record: PersonRecord
-    event: PersonChanged
-
-
-def change_person(
-    known: PersonRecord | None, wanted: PersonRecord, by: str, at: datetime, event: str
-) -> PersonChange | None:
-    """The change from ``known`` to ``wanted`` (whose revision does not count); None if they are the same."""
-    revision = 1 if known is None else known.revision
-    if known is not None and wanted.model_copy(update={"revision": revision}) == known:
-        return None
-    record = wanted.model_copy(update={"revision": 1 if known is None else revision + 1})
-    told = PersonChanged(person=record.name, roles=record.roles, status=record.status, by=by, at=at, event=event)
-    return PersonChange(record, told)
 
 
 def not_admin(name: str, path: Path) -> None:
@@ -62,15 +47,32 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def renewed(known: PersonRecord | None, wanted: PersonRecord, groups: Iterable[str] | None) -> PersonRecord:
+    """``wanted`` with the groups given and what ``known`` keeps: of who was removed, nothing is left."""
+    if known is None:
+        return wanted.model_copy(update={"groups": in_order(groups or ())})
+    kept = {
+        "groups": known.groups if groups is None else in_order(groups),
+        "channels": known.channels,
+        "totp": known.totp,
+    }
+    return wanted.model_copy(update=kept)
+
+
+def in_order(groups: Iterable[str]) -> tuple[str, ...]:
+    """Each group once, by name."""
+    return tuple(sorted(set(groups)))
+
+
 class PeopleCommands:
     """Answers the commands about people."""
 
     def __init__(
-        self, store: PeopleStore, outbox: Outbox, aftermath: Aftermath, admin_token_file: Path, log: Any
+        self, store: PeopleStore, codes: CodesStore, changes: PersonChanges, admin_token_file: Path, log: Any
     ) -> None:
         self._store = store
-        self._outbox = outbox
-        self._aftermath = aftermath
+        self._codes = codes
+        self._changes = changes
         self._admin_token_file = admin_token_file
         self._log = log
 
@@ -86,7 +88,8 @@ class PeopleCommands:
             )
         wanted = PersonRecord(name=ADMIN, roles=("admin",), token_sha256=token_hash(token), revision=1)
         async with self._store.transaction() as connection:
-            if await self._change(connection, wanted, "registry"):
+            known = await self._store.lock(connection, ADMIN)
+            if await self._changes.write(connection, known, renewed(known, wanted, None), "registry", now()):
                 self._log.info("person `admin` has the token of the admin token file")
 
     async def add(self, command: AddPerson) -> IssuedToken:
@@ -100,47 +103,44 @@ class PeopleCommands:
             revision=1,
         )
         async with self._store.transaction() as connection:
-            changed = await self._change(connection, wanted, command.by)
+            known = await self._store.lock(connection, command.name)
+            changed = await self._changes.write(
+                connection, known, renewed(known, wanted, command.groups), command.by, now()
+            )
         revision = 1 if changed is None else changed.revision
-        await self._aftermath.of(within_s=command.rpc.timeout_s - 1, people=[command.name])
+        await self._changes.shown(command.name, command.rpc.timeout_s - 1)
         return IssuedToken(name=command.name, roles=wanted.roles, token=token, revision=revision)
 
     async def remove(self, command: RemovePerson) -> Done:
-        """Void a person's token. Again is harmless.
+        """Void a person's token, groups, channel identities and one-time codes. Again is harmless.
 
         Raises `not_found`, and :class:`Unavailable` if it is committed and the gateways are not told yet.
         """
         not_admin(command.name, self._admin_token_file)
+        nothing = {"status": "removed", "groups": (), "channels": (), "totp": False}
         async with self._store.transaction() as connection:
-            known = await self._store.lock(connection, command.name)
-            if known is None:
-                raise CountersignError(
-                    f"there is no person `{command.name}`; `countersign people list` shows them", code="not_found"
-                )
-            await self._change(connection, known.model_copy(update={"status": "removed"}), command.by)
-        behind = await self._aftermath.of(within_s=command.rpc.timeout_s - 1, people=[command.name])
-        if behind:
-            raise Unavailable(
-                f"`{command.name}` is removed, and stays so; but their token may still be taken: {'; '.join(behind)}."
-                " It is retried until it is not; the same order again waits for it"
-            )
+            known = await self._changes.known(connection, command.name)
+            await self._codes.forget(connection, command.name)
+            await self._changes.write(connection, known, known.model_copy(update=nothing), command.by, now())
+        await self._changes.require_shown(
+            command.name,
+            command.rpc.timeout_s - 1,
+            f"`{command.name}` is removed",
+        )
         return Done()
+
+    async def set_groups(self, command: SetGroups) -> PersonView:
+        """Put a person into these groups and no others; raises `not_found`, and as :meth:`remove` does."""
+        async with self._store.transaction() as connection:
+            known = await self._changes.active(connection, command.name)
+            wanted = known.model_copy(update={"groups": in_order(command.groups)})
+            await self._changes.write(connection, known, wanted, command.by, now())
+            view = await self._changes.view(connection, command.name)
+        await self._changes.require_shown(
+            command.name, command.rpc.timeout_s - 1, f"the groups of `{command.name}` are set"
+        )
+        return view
 
     async def list(self, _: ListPeople) -> People:
         """Everyone by name, removed ones too."""
-        return People(
-            items=tuple(
-                PersonView(name=record.name, roles=record.roles, status=record.status, created_at=created_at)
-                for record, created_at in await self._store.everyone()
-            )
-        )
-
-    async def _change(self, connection: Connection, wanted: PersonRecord, by: str) -> PersonRecord | None:
-        at = now()
-        known = await self._store.lock(connection, wanted.name)
-        change = change_person(known, wanted, by, at, prefixed("evt"))
-        if change is None:
-            return None
-        await self._store.save(connection, change.record, at)
-        await self._outbox.add(connection, [change.event])
-        return change.record
+        return People(items=tuple(await self._store.everyone()))

@@ -7,6 +7,8 @@ from pathlib import Path
 from pydantic import Field
 
 from countersign_chassis import ServiceSettings
+from countersign_contracts.agent_config import ConfigValues
+from countersign_contracts.enrolment import CREDENTIALS_S
 
 
 class Settings(ServiceSettings):
@@ -25,9 +27,31 @@ class Settings(ServiceSettings):
     agents_signing_seed_file: Path = Field(
         default=Path(".countersign/keys/nats-agents-signing.seed"), description="scoped key that signs agents' users"
     )
+    bootstrap_signing_seed_file: Path = Field(
+        default=Path(".countersign/keys/nats-agents-bootstrap-signing.seed"),
+        description="scoped key that signs users who can register an agent and nothing else",
+    )
+    agents_dirs: tuple[Path, ...] = Field(
+        default=(), description="folders with packages of agents: in each a folder with `.env.discovery` for each"
+    )
+    agents_dirs_every_s: float = Field(default=2.0, gt=0, le=3600, description="how often these are looked into")
+    credentials_lifetime_s: int = Field(
+        default=CREDENTIALS_S, ge=2, le=86_400, description="of what an agent is given that registers itself"
+    )
+    come_back_within_s: int = Field(
+        default=604_800, ge=60, description="how long after their end an agent may still renew its credentials"
+    )
     admin_token_file: Path = Field(default=Path(".countersign/admin.token"), description="the token of person `admin`")
+    codes_key_file: Path = Field(
+        default=Path(".countersign/keys/registry-codes.key"),
+        description="encrypts the secrets of one-time codes and marks enrolment codes; the same for every registry",
+    )
     max_live_credentials: int = Field(default=16, ge=1, le=64, description="of one kind, for one agent")
     heartbeat_flush_s: float = Field(default=5.0, gt=0, le=300, description="how often last-seen times are written")
     projection_check_s: float = Field(default=60.0, gt=0, description="how often the buckets are checked for loss")
     account_check_s: float = Field(default=60.0, gt=0, description="how often account AGENTS is pushed again")
     account_push_timeout_s: float = Field(default=2.0, gt=0, le=10, description="for each answer of nats-server")
+    agent_config: ConfigValues = Field(
+        default=ConfigValues(),
+        description="what this environment says of every agent's configuration, as JSON, below types and agents",
+    )

@@ -22,14 +22,14 @@ CLOCK_TOLERANCE = timedelta(minutes=5)
 
 # An agent with its live credentials, oldest first, and its last heartbeat. $1: what expired before is live no more.
 _AGENT = """
-SELECT a.*, h.last_seen, h.body AS heartbeat,
+SELECT a.*, h.last_seen, h.body AS heartbeat, p.phase, p.since AS phase_since, p.cause AS phase_cause,
        (SELECT json_agg(json_build_object('credential_id', c.credential_id, 'kind', c.kind, 'sha256', c.sha256,
                                           'nkey', c.nkey, 'expires_at', c.expires_at)
                         ORDER BY c.issued_at, c.kind, c.credential_id)
         FROM credential c
         WHERE c.agent_id = a.agent_id AND c.voided_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $1)
        ) AS credentials
-FROM agent a LEFT JOIN heartbeat h USING (agent_id)
+FROM agent a LEFT JOIN heartbeat h USING (agent_id) LEFT JOIN phase p USING (agent_id)
 """
 
 _FIND = _AGENT + "WHERE a.agent_id = $2"
@@ -39,19 +39,21 @@ _AFTER = _AGENT + "WHERE a.agent_id > $2 ORDER BY a.agent_id LIMIT $3"
 _PAGE = (
     _AGENT
     + "WHERE a.agent_id > $2 AND ($4::text IS NULL OR a.status = $4) AND ($5::text IS NULL OR a.owner_team = $5)"
+    + " AND ($6::text IS NULL OR coalesce(p.phase, 'registered') = $6)"
+    + " AND ($7::text IS NULL OR a.agent_type = $7)"
     + " ORDER BY a.agent_id LIMIT $3"
 )
 
 _INSERT = """
 INSERT INTO agent (agent_id, name, owner_team, owner_oncall, profile, environments, status, revision,
-                   status_by, status_at, created_by, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $9, $10)
+                   heartbeat_s, agent_type, version, status_by, status_at, created_by, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $12, $13)
 ON CONFLICT DO NOTHING
 """
 
 _UPDATE = """
 UPDATE agent SET name = $2, owner_team = $3, owner_oncall = $4, profile = $5, environments = $6, status = $7,
-                 revision = $8
+                 revision = $8, heartbeat_s = $9, agent_type = $10, version = $11
 WHERE agent_id = $1
 """
 
@@ -63,12 +65,17 @@ INSERT INTO credential (credential_id, agent_id, kind, sha256, nkey, issued_at, 
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 
+# The same key goes on for longer: its JWTs of before end by themselves.
+_RENEW = "UPDATE credential SET issued_at = $2, expires_at = $3 WHERE credential_id = $1"
+
 _VOID = "UPDATE credential SET voided_at = $2, voided_by = $3 WHERE credential_id = ANY($1::text[])"
 
 # NATS users that nats-server must refuse: void, and with a JWT that has not ended by itself.
 _REVOKED = """
 SELECT nkey, issued_at, voided_at FROM credential
 WHERE kind = 'nats' AND voided_at IS NOT NULL AND (expires_at IS NULL OR expires_at > $1)
+UNION ALL
+SELECT nkey, created_at, revoked_at FROM discovery_token WHERE revoked_at IS NOT NULL AND expires_at > $1
 ORDER BY nkey
 """
 
@@ -99,6 +106,8 @@ class Lock(IntEnum):
     PEOPLE = 3
     ACCOUNT = 4
     DECLARE = 5
+    ENROL = 6
+    PACKAGES = 7
 
 
 #: Advisory locks count for the whole database, so the registry's own have a first number of their own.
@@ -143,11 +152,20 @@ class Store:
         return {row["agent_id"]: _agent(row) for row in rows}
 
     async def page(
-        self, *, status: str | None, team: str | None, after: str | None, limit: int, at: datetime
-    ) -> list[Agent]:
-        """Agents by id, those after ``after``."""
-        rows = await self._db.pool.fetch(_PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team)
-        return [_agent(row) for row in rows]
+        self,
+        *,
+        status: str | None,
+        phase: str | None,
+        team: str | None,
+        agent_type: str | None,
+        after: str | None,
+        limit: int,
+        at: datetime,
+    ) -> list[asyncpg.Record]:
+        """Rows of agents by id, those after ``after``, for :mod:`.listing`."""
+        return await self._db.pool.fetch(
+            _PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team, phase, agent_type
+        )
 
     async def create(self, connection: Connection, change: Change, by: str, at: datetime) -> bool:
         """Insert a new agent; false if the id is taken."""
@@ -162,12 +180,17 @@ class Store:
                 await connection.execute(_STATUS, event.agent_id, event.by, event.at, event.reason)
         if change.voided:
             await connection.execute(_VOID, [c.credential_id for c in change.voided], at, by)
-        if change.issued:
-            agent_id = change.record.agent_id
-            await connection.executemany(
-                _ISSUE,
-                [(c.credential_id, agent_id, c.kind, c.sha256, c.nkey, at, by, c.expires_at) for c in change.issued],
-            )
+        if change.renewed:
+            await connection.executemany(_RENEW, [(c.credential_id, at, c.expires_at) for c in change.renewed])
+        await connection.executemany(_ISSUE, _issued(change, by, at))
+
+    async def create_all(self, connection: Connection, changes: Sequence[tuple[Change, str]], at: datetime) -> None:
+        """Insert new agents, whose ids nobody else can have, each with who let it in; and the credentials they took."""
+        await connection.executemany(_INSERT, [(*_columns(change.record), by, at) for change, by in changes])
+        await connection.executemany(
+            _ISSUE,
+            [row for change, _ in changes for row in _issued(change, f"agent:{change.record.agent_id}", at)],
+        )
 
     async def revocations(self, connection: Connection, at: datetime) -> dict[str, int]:
         """Public key of each NATS user to refuse, and the second up to which its JWTs are."""
@@ -204,6 +227,11 @@ class AgentRecords:
         return {row["agent_id"]: _record(row) for row in rows}
 
 
+def _issued(change: Change, by: str, at: datetime) -> list[tuple[Any, ...]]:
+    agent_id = change.record.agent_id
+    return [(c.credential_id, agent_id, c.kind, c.sha256, c.nkey, at, by, c.expires_at) for c in change.issued]
+
+
 def _columns(record: AgentRecord) -> tuple[Any, ...]:
     return (
         record.agent_id,
@@ -214,6 +242,9 @@ def _columns(record: AgentRecord) -> tuple[Any, ...]:
         list(record.environments),
         record.status,
         record.revision,
+        record.heartbeat_s,
+        record.agent_type,
+        record.version,
     )
 
 
@@ -225,7 +256,10 @@ def _record(row: asyncpg.Record) -> AgentRecord:
         profile=row["profile"],
         environments=tuple(row["environments"]),
         status=row["status"],
+        heartbeat_s=row["heartbeat_s"],
         credentials=tuple(Credential.model_validate(c) for c in orjson.loads(row["credentials"] or "[]")),
+        agent_type=row["agent_type"],
+        version=row["version"],
         revision=row["revision"],
     )
 
@@ -240,4 +274,7 @@ def _agent(row: asyncpg.Record) -> Agent:
         status_reason=row["status_reason"],
         last_seen=row["last_seen"],
         heartbeat=None if row["heartbeat"] is None else orjson.loads(row["heartbeat"]),
+        phase=row["phase"] or "registered",
+        phase_since=row["phase_since"],
+        phase_cause=row["phase_cause"],
     )

@@ -11,7 +11,15 @@ It knows NATS and nothing of what is sent over it: accounts, roles and subjects 
 
 from .claims import EVERY_USER, account_jwt, creds_file, operator_jwt, read_claims, user_jwt, with_revocations
 from .cluster import Cluster, ServerTls
-from .keys import InvalidKeyError, KeyKind, KeyPair, NatsAuthError, public_key_kind, require_public_key
+from .keys import (
+    InvalidKeyError,
+    KeyKind,
+    KeyPair,
+    NatsAuthError,
+    public_key_bytes,
+    public_key_kind,
+    require_public_key,
+)
 from .permissions import (
     UNLIMITED,
     AccountLimits,
@@ -45,6 +53,7 @@ __all__ = [
     "account_push_permissions",
     "creds_file",
     "operator_jwt",
+    "public_key_bytes",
     "public_key_kind",
     "push_account",
     "read_claims",

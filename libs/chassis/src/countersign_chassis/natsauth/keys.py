@@ -58,6 +58,12 @@ def require_public_key(public: str, kind: KeyKind) -> str:
     return public
 
 
+def public_key_bytes(public: str) -> bytes:
+    """The 32 bytes of a valid public key, for checking a signature. Raises InvalidKeyError."""
+    public_key_kind(public)
+    return base64.b32decode(public)[1:33]
+
+
 class KeyPair:
     """One Ed25519 key with its role. The seed is the secret: only `seed` shows it, repr does not."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
-from countersign_contracts.actions import FINAL_STATES, Action, ActionResult, State
+from countersign_contracts.actions import FINAL_STATES, Action, ActionPage, ActionResult, State
 from countersign_contracts.commands import ExecutionView, GetExecution, ReconcileAction
 from countersign_contracts.errors import CountersignError, Refused
 from countersign_contracts.ids import AgentId, SessionId, ToolName, is_request_id
@@ -28,13 +28,6 @@ class ActionView(Frozen):
 
     action: Action
     state: ActionResult
-
-
-class ActionPage(Frozen):
-    """Newest first."""
-
-    items: tuple[ActionResult, ...]
-    next: str | None = Field(default=None, description="pass as `before` for the next page")
 
 
 class CancelBody(Frozen):

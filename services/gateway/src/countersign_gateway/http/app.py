@@ -8,8 +8,21 @@ from typing import Any
 from fastapi import FastAPI, Response
 from starlette.routing import BaseRoute
 
-from . import actions, dead_letters, first_control_layer, fleet, governance, problems
+from . import (
+    actions,
+    approvals,
+    configuration,
+    dead_letters,
+    enrolment,
+    first_control_layer,
+    fleet,
+    governance,
+    people,
+    problems,
+    webhooks,
+)
 from .context import Parts, PartsOf
+from .slack import slack_router
 
 DESCRIPTION = """The execution control plane for AI agents: every action is decided by policy, countersigned by a person
 where it matters, executed at most once, and proven afterwards."""
@@ -29,10 +42,16 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     problems.install(app, log)
     app.router.routes.extend(health)
     app.include_router(actions.router)
+    app.include_router(approvals.router)
     app.include_router(governance.router)
     app.include_router(dead_letters.router)
+    app.include_router(enrolment.router)  # before the paths of one agent: no id hides one of these
     app.include_router(fleet.router)
+    app.include_router(configuration.router)
+    app.include_router(people.router)
+    app.include_router(webhooks.router)
     app.include_router(first_control_layer.router)
+    app.include_router(slack_router())
 
     @app.get("/api/v1/trust", tags=["audit"], name="trust_bundle")
     async def trust_bundle(parts: PartsOf) -> Response:

@@ -21,6 +21,7 @@ from ..cancellation import Cancellation
 from ..changes import Changes
 from ..credentials import Credentials, Identity, PersonIdentity, require_person
 from ..dead_letters import DeadLetters
+from ..following import Following
 from ..ingress import Ingress
 from ..settings import Settings
 from ..store import Store
@@ -40,6 +41,7 @@ class Parts:
     credentials: Credentials
     changes: Changes
     dead_letters: DeadLetters
+    following: Following
     ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]
@@ -55,9 +57,10 @@ def parts_of(request: Request) -> Parts:
 
 
 _scheme = HTTPBearer(auto_error=False, description="an agent's credential, or a person's token")
+Scheme = Annotated[object, Depends(_scheme)]
 
 
-def identify(request: Request, _: Annotated[object, Depends(_scheme)]) -> Identity:
+def identify(request: Request, _: Scheme) -> Identity:
     """Who calls."""
     return parts_of(request).credentials.identify(request.headers.get("authorization"), now())
 
@@ -76,7 +79,7 @@ class Needs:
         return require_person(caller, self.permission)
 
 
-async def body_of(request: Request, limit: int) -> bytes:
+async def read_whole(request: Request, limit: int) -> bytes:
     """The raw body, refused beyond ``limit`` bytes before it is all read."""
     declared = request.headers.get("content-length")
     if declared is not None and declared.isdigit() and int(declared) > limit:
@@ -87,7 +90,13 @@ async def body_of(request: Request, limit: int) -> bytes:
         if size > limit:
             raise CountersignError(f"the body is larger than {limit} bytes", code="too_large")
         chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The raw body of a request that sends JSON; ``limit`` as for :func:`read_whole`."""
+    body = await read_whole(request, limit)
     content_type = request.headers.get("content-type", "application/json").split(";")[0].strip().lower()
     if content_type != "application/json" and not content_type.endswith("+json"):
         raise CountersignError(f"send application/json, not {content_type}", code="unsupported_media_type")
-    return b"".join(chunks)
+    return body

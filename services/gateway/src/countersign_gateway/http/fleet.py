@@ -1,4 +1,4 @@
-"""Agents and people: what the registry does."""
+"""Agents: what the registry does."""
 
 from __future__ import annotations
 
@@ -17,31 +17,21 @@ from countersign_contracts.commands import (
     RegisterAgent,
     SetAgentStatus,
 )
-from countersign_contracts.fleet import AgentStatus, Owner, person_key
-from countersign_contracts.ids import AgentId, Env, ProfileName
+from countersign_contracts.enrolment import Registered, Registration
+from countersign_contracts.fleet import AgentPhase, AgentStatus, AgentType
+from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
-from countersign_contracts.people_commands import AddPerson, IssuedToken, ListPeople, People, RemovePerson
 
 from ..credentials import PersonIdentity, require_agent
 from ..submission import Words
 from .context import Caller, Needs, Parts, PartsOf, body_of
+from .enrolment import EitherBody, register_itself, registrant
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 
 Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
-Admin = Annotated[PersonIdentity, Depends(Needs("people"))]
-
-
-class AgentBody(Frozen):
-    """A new agent."""
-
-    agent_id: AgentId
-    name: Words = Field(min_length=1, max_length=128)
-    owner: Owner
-    profile: ProfileName
-    environments: tuple[Env, ...] = Field(min_length=1)
 
 
 class StatusBody(Frozen):
@@ -58,13 +48,6 @@ class CredentialsBody(Frozen):
     replace: bool = False
 
 
-class PersonBody(Frozen):
-    """A person and what they may do."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")
-    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...] = Field(min_length=1)
-
-
 async def _seen(parts: Parts, view: AgentView) -> AgentView:
     """Answer only when this gateway itself acts on the change."""
     await parts.agents.reach(view.agent.agent_id, view.agent.revision)
@@ -76,17 +59,30 @@ async def agents(
     _: Reader,
     parts: PartsOf,
     status: AgentStatus | None = None,
+    phase: AgentPhase | None = None,
     team: Words | None = None,
+    agent_type: AgentType | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     after: Words | None = None,
 ) -> Any:
     """Agents, by id."""
-    return await parts.bus.ask(ListAgents(status=status, team=team, limit=limit, after=after))
+    asked = ListAgents(status=status, phase=phase, team=team, agent_type=agent_type, limit=limit, after=after)
+    # as the registry wrote it: reading and writing hundreds of records again would take most of the time
+    return Response(await parts.bus.ask_bytes(asked), media_type="application/json")
 
 
-@router.post("/agents", response_model=AgentView, status_code=201, tags=["agents"])
-async def register(body: AgentBody, person: Operator, parts: PartsOf) -> Any:
-    """Register an agent."""
+@router.post(
+    "/agents",
+    response_model=AgentView | Registered,
+    status_code=201,
+    tags=["agents"],
+    dependencies=[Depends(registrant)],
+)
+async def register(body: EitherBody, request: Request, parts: PartsOf) -> Any:
+    """Register an agent: a person describes it, or it registers itself with a discovery token and no credential."""
+    if isinstance(body, Registration):
+        return await register_itself(body, parts)
+    person: PersonIdentity = request.state.registrant
     view = await parts.bus.ask(
         RegisterAgent(
             agent_id=body.agent_id,
@@ -94,6 +90,7 @@ async def register(body: AgentBody, person: Operator, parts: PartsOf) -> Any:
             owner=body.owner,
             profile=body.profile,
             environments=body.environments,
+            heartbeat_s=body.heartbeat_s,
             by=person.name,
         )
     )
@@ -142,25 +139,3 @@ async def credentials(agent_id: AgentId, body: CredentialsBody, person: Operator
     )
     await parts.agents.reach(agent_id, issued.revision)
     return issued
-
-
-@router.get("/people", response_model=People, tags=["people"])
-async def people(_: Admin, parts: PartsOf) -> Any:
-    """People and their roles."""
-    return await parts.bus.ask(ListPeople())
-
-
-@router.post("/people", response_model=IssuedToken, status_code=201, tags=["people"])
-async def add_person(body: PersonBody, person: Admin, parts: PartsOf) -> Any:
-    """Add a person, or renew a known one's token; it is shown this once."""
-    issued: IssuedToken = await parts.bus.ask(AddPerson(name=body.name, roles=body.roles, by=person.name))
-    await parts.people.reach(person_key(issued.name), issued.revision)
-    return issued
-
-
-@router.delete("/people/{name}", status_code=204, tags=["people"])
-async def remove_person(name: Words, person: Admin, parts: PartsOf) -> Response:
-    """Remove a person; their token is void."""
-    await parts.bus.ask(RemovePerson(name=name, by=person.name))
-    await parts.people.fetch(person_key(name))
-    return Response(status_code=204)

@@ -1,14 +1,12 @@
-"""Approvals, stops, the trail, and declared changes: what people do."""
+"""Stops, the trail, and declared changes: what people do."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-from countersign_contracts.approval_commands import Approvals, ApprovalView, CastVote, GetApproval, ListApprovals
-from countersign_contracts.approvals import ApprovalState
 from countersign_contracts.catalogue import Document, FileError
 from countersign_contracts.commands import (
     ExportLedger,
@@ -26,7 +24,7 @@ from countersign_contracts.commands import (
 )
 from countersign_contracts.control import DeclaredChange, Stop, StopScope
 from countersign_contracts.errors import Refused, Unavailable
-from countersign_contracts.ids import AgentId, Digest, RequestId, SessionId
+from countersign_contracts.ids import AgentId, RequestId, SessionId
 from countersign_contracts.model import Frozen, Time
 
 from ..credentials import AgentIdentity, PersonIdentity
@@ -42,15 +40,6 @@ router = APIRouter(prefix="/api/v1", responses=RESPONSES)
 Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 
 
-class VoteBody(Frozen):
-    """A vote on the arguments that the digest names."""
-
-    vote: Literal["approve", "reject"]
-    digest: Digest
-    comment: Words | None = None
-    channel: Literal["http", "cli"] = "http"
-
-
 class StopBody(Frozen):
     """What to stop, and why."""
 
@@ -59,7 +48,7 @@ class StopBody(Frozen):
 
 
 class ApplyBody(Frozen):
-    """Declared files: tools, profiles, policies and agents."""
+    """Declared files: tools, profiles, policies, agents, approval rules and webhooks."""
 
     documents: tuple[Document, ...] = Field(max_length=1000)
     dry_run: bool = False
@@ -72,45 +61,6 @@ class ApplyResult(Frozen):
     applied: bool
     errors: tuple[FileError, ...] = ()
     changes: tuple[DeclaredChange, ...] = ()
-
-
-@router.get("/approvals", response_model=Approvals, tags=["approvals"])
-async def approvals(
-    _: Reader,
-    parts: PartsOf,
-    state: ApprovalState | None = None,
-    agent_id: AgentId | None = None,
-    request_id: RequestId | None = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
-    after: Words | None = None,
-) -> Any:
-    """Approvals, newest first."""
-    return await parts.bus.ask(
-        ListApprovals(state=state, agent_id=agent_id, request_id=request_id, limit=limit, after=after)
-    )
-
-
-@router.get("/approvals/{approval_id}", response_model=ApprovalView, tags=["approvals"])
-async def approval(approval_id: Words, _: Reader, parts: PartsOf) -> Any:
-    """One approval, with the exact arguments and their digest."""
-    return await parts.bus.ask(GetApproval(approval_id=approval_id))
-
-
-@router.post("/approvals/{approval_id}/votes", response_model=ApprovalView, tags=["approvals"])
-async def vote(
-    approval_id: Words, body: VoteBody, person: Annotated[PersonIdentity, Depends(Needs("vote"))], parts: PartsOf
-) -> Any:
-    """Approve or reject; `digest` is the one you saw."""
-    return await parts.bus.ask(
-        CastVote(
-            approval_id=approval_id,
-            voter=f"person:{person.name}",
-            vote=body.vote,
-            digest=body.digest,
-            channel=body.channel,
-            comment=body.comment,
-        )
-    )
 
 
 @router.get("/stops", response_model=Stops, tags=["stops"])

@@ -17,6 +17,9 @@ from ..submission import database_away
 
 PROBLEM_JSON = "application/problem+json"
 
+#: Where a path takes two kinds of bodies: which one it was read as. No part of where the fault is.
+AS_PERSON, AS_AGENT = "as-person", "as-agent"
+
 PROBLEM_CONTENT: dict[str, Any] = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 #: For the OpenAPI document: every operation may answer one.
@@ -69,7 +72,13 @@ def install(app: FastAPI, log: Any) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> Response:
-        fields = [{"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"]} for e in error.errors()[:20]]
+        fields = [
+            {
+                "field": ".".join(str(part) for part in e["loc"] if part not in (AS_PERSON, AS_AGENT)),
+                "message": e["msg"],
+            }
+            for e in error.errors()[:20]
+        ]
         if any(e["type"] == "json_invalid" for e in error.errors()):
             return answer(CountersignError(f"the body is not JSON: {fields[0]['message']}", code="malformed"))
         detail = "; ".join(f"{f['field']}: {f['message'].lower()}" for f in fields[:5])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from countersign_executor.egress import refusal
+from countersign_chassis.egress import refusal
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "2a00:1450:4001:800::200e"])
@@ -92,3 +92,9 @@ def test_an_ipv4_address_fares_no_better_in_ipv6_clothes(inner: IPv4Address) -> 
 @given(st.sampled_from(PRIVATE).flatmap(lambda n: st.integers(int(n.network_address), int(n.broadcast_address))))
 def test_no_private_or_link_local_address_is_open_by_default(number: int) -> None:
     assert refusal(str(ip_address(number)), allow_private=False)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700:4700::1111"])
+def test_public_addresses_are_closed_to_what_is_not_encrypted(address: str) -> None:
+    assert "only https may go there" in str(refusal(address, allow_private=True, allow_public=False))
+    assert refusal("10.0.0.1", allow_private=True, allow_public=False) is None

@@ -1,7 +1,7 @@
-"""Which network addresses a tool may reach. Pure: names are resolved elsewhere (:mod:`.network`).
+"""Which network addresses may be reached. Pure: names are resolved elsewhere (:mod:`.outbound`).
 
-An address is refused unless it is globally routable; loopback and private networks are opened by
-``allow_private`` of the tool. Link-local, multicast, reserved and cloud metadata addresses stay closed to
+An address is refused unless it is globally routable; loopback and private networks are opened by ``allow_private`` of
+what is declared. Link-local, multicast, reserved and cloud metadata addresses stay closed to
 everyone. IPv6 forms that carry an IPv4 address (mapped, 6to4, Teredo, NAT64) are judged by both.
 """
 
@@ -39,14 +39,17 @@ _PRIVATE: tuple[IPv4Network | IPv6Network, ...] = tuple(
 _NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 
 
-def refusal(address: str, *, allow_private: bool) -> str | None:
-    """Why ``address`` (an IP address in text) may not be connected to; None if it may."""
+def refusal(address: str, *, allow_private: bool, allow_public: bool = True) -> str | None:
+    """Why ``address`` (an IP address in text) may not be connected to; None if it may.
+
+    ``allow_public`` is not for what goes without encryption.
+    """
     try:
         outer = ip_address(address.partition("%")[0])
     except ValueError:
         return f"{address!r} is not an IP address"
     for candidate in _judged(outer):
-        if reason := _reason(candidate, allow_private):
+        if reason := _reason(candidate, allow_private, allow_public):
             return reason if candidate == outer else f"{outer} carries {candidate}: {reason}"
     return None
 
@@ -68,17 +71,17 @@ def _judged(address: Address) -> Iterator[Address]:
     yield from inner or (address,)
 
 
-def _reason(address: Address, allow_private: bool) -> str | None:
+def _reason(address: Address, allow_private: bool, allow_public: bool) -> str | None:
     if address.is_link_local or address in _METADATA:
-        return f"{address} is a link-local or metadata address; no tool may reach those"
+        return f"{address} is a link-local or metadata address; nobody may reach those"
     if address.is_multicast or address.is_unspecified:
-        return f"{address} is a multicast or unspecified address; no tool may reach those"
+        return f"{address} is a multicast or unspecified address; nobody may reach those"
     if any(address.version == network.version and address in network for network in _PRIVATE):
         return (
             None
             if allow_private
-            else f"{address} is a loopback or private address; the tool does not declare `allow_private`"
+            else f"{address} is a loopback or private address, and `allow_private` is not declared"
         )
     if not address.is_global or address.is_reserved:
-        return f"{address} is a reserved address; no tool may reach those"
-    return None
+        return f"{address} is a reserved address; nobody may reach those"
+    return None if allow_public else f"{address} is a public address; only https may go there"

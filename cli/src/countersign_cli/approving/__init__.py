@@ -1,0 +1,1 @@
+"""What an approver is shown, what they are asked, and what their vote says: the same in every command."""

@@ -1,0 +1,1 @@
+"""Slack: approvals asked for and decided in channels, and the commands of `/countersign`."""
