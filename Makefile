@@ -6,7 +6,7 @@ MEMBERS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproj
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-compose test-cluster check format docs bench faults lock clean
+.PHONY: help setup demo up test test-compose test-cluster check format docs bench faults pictures lock clean
 
 help: ## List these tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ bench: $(READY) ## Measure speed and memory beside the plain-NATS floor
 faults: $(READY) ## Faults under traffic (SECONDS=300 SEED=...), or memory under traffic alone (SOAK=300)
 	$(BIN)/python tests/faults/explore.py $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(SOAK),--soak $(SOAK))
+
+pictures: $(READY) ## Draw the dashboards' panels from a real run, for docs/operate (needs Debian's prometheus)
+	@PYTHONPATH=tools:tests/harness $(BIN)/python tests/observability/pictures.py
 
 lock: $(READY) ## Bring requirements.lock to what the members ask for (UPGRADE=1: newest versions)
 	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)

@@ -107,7 +107,7 @@ async def run(options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
             replicas = [context.Process(target=serve, args=(settings,)) for _ in range(options.replicas)]
             for replica in replicas:
                 replica.start()
-            return await measure(stack, options)
+            return await measure(stack, options, [replica.pid or 0 for replica in replicas])
         finally:
             for replica in replicas:
                 replica.terminate()
@@ -126,7 +126,7 @@ def serve(settings: dict[str, Any]) -> None:
     uvloop.run(forever())
 
 
-async def measure(stack: Stack, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+async def measure(stack: Stack, options: argparse.Namespace, pids: list[int]) -> tuple[dict[str, Any], list[str]]:
     """Everything, one after the other."""
     policy, gateway, registry = [await stack.bus(name) for name in ("policy", "gateway", "registry")]
     people = [person(f"p{n}", "security" if n % 2 else "owners") for n in range(100)]
@@ -155,10 +155,14 @@ async def measure(stack: Stack, options: argparse.Namespace) -> tuple[dict[str, 
         lambda: gateway.ask(ListApprovals(voter="p2", limit=50)),
         lambda: gateway.ask(ListApprovals(state="pending", tool="t7", limit=50)),
     ]
+    used = cpu_s(pids)
     listed = await timed([pages[n % len(pages)] for n in range(options.asks)], options.at_once)
+    list_cpu_s, used = cpu_s(pids) - used, cpu_s(pids)
     chosen = chance.sample(events, options.asks)
     votes = [vote(event, f"p{2 * chance.randrange(50)}") for event in chosen]
     voted = await timed([lambda v=v: gateway.ask(v) for v in votes], options.at_once)  # type: ignore[misc]
+
+    vote_cpu_s = cpu_s(pids) - used
 
     one = held("quorum", 0)
     await policy.publish(one)
@@ -184,6 +188,8 @@ async def measure(stack: Stack, options: argparse.Namespace) -> tuple[dict[str, 
         "asked_per_second": round(options.pending / asking_s),
         "list_ms": listed,
         "vote_ms": voted,
+        "list_cpu_ms": round(list_cpu_s * 1000 / options.asks, 1),
+        "vote_cpu_ms": round(vote_cpu_s * 1000 / options.asks, 1),
         "hundred_votes_at_once_s": round(at_once_s, 3),
         "hundred_votes_counted": counted,
         "deadlines_late_ms": late,
@@ -235,6 +241,12 @@ async def timed(asks: list[Callable[[], Awaitable[Any]]], at_once: int) -> dict[
 
     await asyncio.gather(*(caller() for _ in range(at_once)))
     return spread(times)
+
+
+def cpu_s(pids: list[int]) -> float:
+    """Seconds of processor that the replicas have used: what they cost, whatever else the machine does (Linux)."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def spread(times: list[float]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Writes docs/reference, all of which can be read off the code: what `make docs` runs.
+"""Writes docs/reference, all of which can be read off the code, and Grafana's dashboards: what `make docs` runs.
 
 `--check` writes nothing, names each file that differs from what the code says, and exits with 1. What is written
 depends on the code and the locked packages alone: not on the machine, the time, a terminal, or the version of Python.
@@ -14,6 +14,7 @@ from pathlib import Path
 from countersign_gateway.http.app import make_app
 from generate_asyncapi import text as asyncapi
 from generate_cli import cli
+from generate_dashboards import dashboards
 from generate_errors import errors
 from generate_markdown import bullets, page
 from generate_metrics import metrics
@@ -24,6 +25,7 @@ from generate_topology import topology_page
 from workspace import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
+GRAFANA = ROOT / "deploy" / "grafana" / "dashboards"
 COMMAND = "make docs"
 
 
@@ -95,14 +97,20 @@ def _contents() -> str:
     )
 
 
-def main(arguments: Sequence[str] | None = None, folder: Path = REFERENCE) -> int:
-    """Write the documents to `folder`, or compare them; give the exit code."""
+def main(arguments: Sequence[str] | None = None, folder: Path = REFERENCE, grafana: Path = GRAFANA) -> int:
+    """Write the documents and the dashboards to their folders, or compare them; give the exit code."""
     parser = argparse.ArgumentParser(description="Write docs/reference from the code.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a file is not current")
     check = parser.parse_args(arguments).check
-    found = drift(documents(), folder) if check else write(documents(), folder)
+    found: dict[str, str] = {}
+    for where, wanted, target in (
+        ("docs/reference", documents(), folder),
+        ("deploy/grafana/dashboards", dashboards(), grafana),
+    ):
+        changed = drift(wanted, target) if check else write(wanted, target)
+        found |= {f"{where}/{path}": how for path, how in changed.items()}
     for path, how in found.items():
-        print(f"docs/reference/{path} {how}{'' if check else '; mended'}")
+        print(f"{path} {how}{'' if check else '; mended'}")
     if found and check:
         print(f"{len(found)} generated documents are not current; run `{COMMAND}`", file=sys.stderr)
         return 1

@@ -13,11 +13,11 @@ ADVICE = {
     "unauthenticated": "Send a valid credential as `Authorization: Bearer …`. It may be mistyped, expired, replaced,"
     " or its agent revoked; ask for a new one.",
     "forbidden": "Somebody with the role that `detail` names must do it. Repeating it does not help.",
-    "wrong_code": "Give the present code of the authenticator app: each counts once, and for about a minute. `detail`"
-    " says what is wrong with this one.",
     "not_entitled": "Have somebody decide whom the open stage asks; `detail` says who, and why not this person.",
     "not_enrolled": "Confirm who you are in that channel first: `countersign people link-slack` gives a code for it.",
     "assurance": "Vote over HTTP or the CLI, with a fresh one-time code.",
+    "wrong_code": "Give the present code of the authenticator app: each counts once, and for about a minute. `detail`"
+    " says what is wrong with this one.",
     "identity_mismatch": "Use the credential of the agent you name, or leave the agent out: it is the credential's.",
     "not_found": "Check the id or the path. What belongs to another agent is not found either.",
     "method_not_allowed": "Use a method that the path takes; `/openapi.json` lists them.",

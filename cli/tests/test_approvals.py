@@ -253,3 +253,38 @@ def test_several_votes_go_out_in_one_step_and_one_that_fails_shows(monkeypatch: 
     ]
     missing = CliRunner().invoke(app, arguments[:-4])
     assert missing.exit_code == 2 and "2 approvals and 1 digests" in missing.stderr
+
+
+@pytest.mark.parametrize("typed", ["123456", " 123 456 "])
+def test_the_one_time_code_is_asked_for_where_the_open_stage_needs_it(
+    monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    sent: list[Any] = []
+
+    class Gateway(Client):
+        def __init__(self) -> None:
+            pass
+
+        def get(self, path: str, query: Any = None, *, timeout_s: float = 30) -> Any:
+            return FOUND
+
+        def post(self, path: str, body: Any, **_: Any) -> Any:
+            sent.append(body)
+            return {"state": "amended", "amended_as": "01a1"}
+
+    monkeypatch.setattr(Client, "find", lambda *_: Gateway())
+    command = ["approvals", "approve", "apr_1", "--change", "cents=5", "--drop", "note", "--standing", "8h"]
+    done = CliRunner().invoke(app, [*command, "--uses", "3"], input=f"y\n{typed}\n")
+    assert done.exit_code == 0 and "changed by you: cents = 5" in done.stdout and "without note" in done.stdout
+    assert "apr_1 is amended: the action became 01a1, which is decided anew" in done.stdout
+    (body,) = sent
+    assert body == {
+        "vote": "approve",
+        "channel": "cli",
+        "code": "123456",
+        "digest": FOUND["action"]["digest"],
+        "changes": {"cents": 5, "note": None},
+        "standing": {"max_uses": 3, "for_s": 28_800},
+    }
+    refused = CliRunner().invoke(app, ["approvals", "approve", "apr_1"], input="n\n")
+    assert refused.exit_code == 1 and len(sent) == 1

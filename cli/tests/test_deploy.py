@@ -24,6 +24,13 @@ def handed(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def test_nats_server_is_watched_on_its_loopback_only_where_that_is_asked_for(handed: Path, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "keys")
+    assert "http:" not in layout.nats_config.read_text()
+    prepare_material(layout, nats_host="0.0.0.0", nats_port=4222, monitor_port=8222)
+    assert 'http: "127.0.0.1:8222"' in layout.nats_config.read_text()
+
+
 def test_each_folder_makes_its_service_s_settings(handed: Path) -> None:
     for service in SERVICES:
         settings = settings_in(handed / service, service, **URLS)

@@ -58,15 +58,15 @@ def test_a_file_that_is_not_current_is_named_with_what_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(generate, "documents", lambda: documents)
-    assert generate.main([], tmp_path) == 0
-    assert generate.main(["--check"], tmp_path) == 0
+    assert generate.main([], tmp_path, tmp_path / "dashboards") == 0
+    assert generate.main(["--check"], tmp_path, tmp_path / "dashboards") == 0
     capsys.readouterr()
 
     (tmp_path / "cli.md").write_text(documents["cli.md"] + "by hand\n", "utf-8")
     (tmp_path / "errors.md").unlink()
     (tmp_path / "schemas" / "countersign.gone.v1.json").write_text("{}")
     (tmp_path / "notes.md").write_text("of a person, and left alone")
-    assert generate.main(["--check"], tmp_path) == 1
+    assert generate.main(["--check"], tmp_path, tmp_path / "dashboards") == 1
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         "docs/reference/cli.md differs from the code",
@@ -75,8 +75,8 @@ def test_a_file_that_is_not_current_is_named_with_what_to_do(
     ]
     assert said.err == "3 generated documents are not current; run `make docs`\n"
 
-    assert generate.main([], tmp_path) == 0
-    assert generate.main(["--check"], tmp_path) == 0
+    assert generate.main([], tmp_path, tmp_path / "dashboards") == 0
+    assert generate.main(["--check"], tmp_path, tmp_path / "dashboards") == 0
     assert not (tmp_path / "schemas" / "countersign.gone.v1.json").exists()
     assert (tmp_path / "notes.md").exists()
 

@@ -40,11 +40,12 @@ _ID = re.compile(
     r"|(?:approvals|audit|executor|gateway|policy|registry)-[0-9a-f]{12})(?![\w-])"  # a key
 )
 #: Times, and positions in a ledger, which depend on how long things take: checkpoints lie between the entries. And
-#: the beginnings of marks, which depend on a key.
+#: the beginnings of marks, which depend on a key; and what waits at a moment.
 _PASSING = re.compile(
     r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?Z?|\bin \d+ (?:s|min|h)\b|\b\d+ (?:s|min|h) ago\b"
     r"|(?<=[Ee]ntry )\d+|(?<=entries )\d+ and \d+|\b\d+(?= entries\b| lines\b)|(?<=up to )\d+"
     r"|^\d+(?= \d{4}-)|(?<=\[sensitive\] )[0-9a-f]{8}"
+    r"|\b\d+\.\d+ s behind|(?<=0\.1\.0)\s+\d+\s+\d+\.\d+$"
 )
 
 

@@ -96,7 +96,8 @@ class Scene:
         return service
 
     async def person(self, name: str, *groups: str, roles: Any = ("approver",), **more: Any) -> PersonRecord:
-        """Show a person as they are from now on, and tell of it."""
+        """Show a person as they are from now on, and tell of it (``quietly``: not yet)."""
+        quietly = more.pop("quietly", False)
         known = self.records.get(name)
         slack = more.pop("slack", None)
         channels = (ChannelIdentity(channel="slack", identity=slack, enrolled_at=now()),) if slack else ()
@@ -111,6 +112,8 @@ class Scene:
         )
         self.records[name] = record
         await Projector(PEOPLE, self.registry.connection, self.stack.key("registry")).put(record.key, record)
+        if quietly:
+            return record
         told = record.model_dump(include={"roles", "status", "groups", "channels", "revision"})
         await self.registry.publish(PersonChanged(person=name, by="admin", at=now(), **told))
         return record

@@ -120,7 +120,7 @@ async def test_it_is_no_use_where_the_rule_says_so_no_more_or_asks_others(scene:
 
 async def test_who_was_removed_a_moment_ago_allows_nothing(scene: Scene) -> None:
     await granted(scene)
-    await scene.person("bob", status="removed")
+    await scene.person("bob", status="removed", quietly=True)
     later = await scene.hold(held(resource="things/2", n=2))
     await scene.hold(held(resource="elsewhere"))
     assert (await scene.known(later)).state == "pending"

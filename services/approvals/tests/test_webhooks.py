@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -20,8 +21,10 @@ from aiohttp import web
 from countersign_chassis import Failpoints
 from countersign_contracts.approval_commands import PrepareApprovalRules
 from countersign_contracts.catalogue import Document
+from countersign_contracts.envelope import seal_event
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import prefixed
+from countersign_contracts.model import now
 from countersign_contracts.webhook_commands import ListDeliveries, ListWebhooks, RepeatDeliveries
 
 from .conftest import Scene, vote
@@ -324,3 +327,33 @@ async def test_what_was_given_up_is_listed_and_posted_again_when_people_say_so(
         with pytest.raises(CountersignError, match="was given up for webhook") as error:
             await offstage.gateway.ask(order)
         assert error.value.code == "not_found"
+
+
+async def test_an_event_that_comes_again_is_posted_once_and_an_old_one_never(
+    offstage: Scene, receiver: Receiver
+) -> None:
+    await start(offstage)
+    await offstage.apply(hook(receiver, events=["requested"]))
+    first = await offstage.hold()
+    await receiver.got(1)
+    [event] = await offstage.told("requested")
+    approvals = await offstage.stack.bus("approvals")
+    await approvals.publish_all([(event, None)], attempt="again")
+    old = event.model_copy(update={"approval_id": "apr_old"})
+    sealed = seal_event(old, time=now() - timedelta(days=2), key=offstage.stack.key("approvals"))
+    await approvals.publish_sealed([(old.nats_subject(), "APPROVALS", sealed)])
+    # what comes after them in the stream
+    last = await offstage.hold(n=2)
+    await until_of(offstage, last.approval_id)
+    said = [post.said["data"]["approval_id"] for post in receiver.posts]
+    assert sorted(said) == sorted([first.approval_id, last.approval_id])
+
+
+async def until_of(scene: Scene, approval_id: str) -> None:
+    """Everything there is was delivered, that approval's too."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await rows(scene)
+            if any(r["approval_id"] == approval_id for r in found) and all(r["state"] == "delivered" for r in found):
+                return
+            await asyncio.sleep(0.02)

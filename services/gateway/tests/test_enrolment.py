@@ -49,7 +49,8 @@ async def test_the_specification_s_request_registers_an_agent_that_can_act_at_on
 
 async def test_a_body_without_a_token_takes_a_person(world: Any) -> None:
     person = {"agent_id": "a", "name": "A", "owner": {"team": "t"}, "profile": "worker", "environments": ["dev"]}
-    for body in (person, {}, [], "x", SAID):
+    bodies: list[Any] = [person, {}, [], "x", SAID]
+    for body in bodies:
         assert (await post(world, AGENTS, body))[0] == 401
     worker = {"Authorization": f"Bearer {world.tokens['worker-1']}"}
     assert (await post(world, AGENTS, person, worker))[0] == 403

@@ -12,8 +12,9 @@ import pytest
 import pytest_asyncio
 
 from countersign_chassis import Bus, Delivery, Failpoints, Metrics, Projector, Service
-from countersign_chassis.consumer import ConsumerMetrics, EventConsumer
+from countersign_chassis.consumer import EventConsumer
 from countersign_chassis.logs import logger
+from countersign_chassis.measured import ConsumerMetrics
 from countersign_contracts.actions import Action, ActionHeld, ActionRequested
 from countersign_contracts.approvals import ApprovalResolved, Vote
 from countersign_contracts.catalogue import AgentDeclaration, Document, Tool, ToolRecord

@@ -46,6 +46,7 @@ class Downstream:
                 "method": request.method,
                 "path": request.path_qs,
                 "key": request.headers.get("Idempotency-Key"),
+                "traceparent": request.headers.get("traceparent"),
                 "body": body.decode(),
             }
         )

@@ -39,6 +39,9 @@ def keys(
     services: Annotated[Path, typer.Option(help="Gets a folder for each service, with what is its own.")],
     nats_host: Annotated[str, typer.Option(help="Where nats-server listens.")] = "0.0.0.0",  # noqa: S104
     nats_port: Annotated[int, typer.Option(help="nats-server's port.")] = 4222,
+    nats_monitor_port: Annotated[
+        int | None, typer.Option(help="nats-server's monitoring page, on its loopback only; default: none.")
+    ] = None,
     nats_node: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,6 +66,7 @@ def keys(
         Layout(folder),
         nats_host=nats_host,
         nats_port=nats_port,
+        monitor_port=nats_monitor_port,
         nodes=[read_node(text) for text in nats_node or ()],
         nats_tls=ServerTls(nats_tls / "tls.crt", nats_tls / "tls.key", nats_tls / "ca.crt") if nats_tls else None,
     )

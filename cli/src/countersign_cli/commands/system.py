@@ -17,6 +17,7 @@ from countersign_contracts.errors import CountersignError
 from ..client import Client
 from ..embedded.datadir import DataDir
 from ..embedded.specs import Event, EventKind
+from ..figures import figures, troubles
 from ..output import UNREACHABLE, Misused, ago, command, console, errors, print_json, table
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def status(
     data_dir: DataDirOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the services, stops in force and what waits; exit code 3 if something is not right."""
+    """Show the services, what waits, stops in force; exit code 3 if a service cannot work, 1 if something is wrong."""
     from ..settings import ClientSettings
 
     settings = ClientSettings()
@@ -156,20 +157,23 @@ def status(
         found["approvals_pending"] = len(client.get("/api/v1/approvals", {"state": "pending", "limit": 200})["items"])
         found["unknown_outcomes"] = len(client.get("/api/v1/actions", {"state": "unknown", "limit": 200})["items"])
         found["ledger"] = client.get("/api/v1/audit/head")
+    found["wrong"] = troubles(found)
     if json:
         print_json(found)
     else:
         _show_status(found)
-    if not well:
-        raise typer.Exit(UNREACHABLE)
+    if found["wrong"]:
+        raise typer.Exit(1 if well else UNREACHABLE)
 
 
 def _show_status(found: dict[str, Any]) -> None:
     rows = [
-        (name, _readiness(s), s.get("version"), "; ".join(s.get("reasons", [])))
+        (name, _readiness(s), s.get("version"), s.get("waiting"), s.get("oldest_s"))
         for name, s in found["services"].items()
     ]
-    table(("SERVICE", "", "VERSION", "WHY NOT"), rows, "no service")
+    table(("SERVICE", "", "VERSION", "MESSAGES WAITING", "OLDEST, S"), rows, "no service")
+    for trouble in found["wrong"]:
+        console.print(f"[red]wrong[/]: {escape(trouble)}")
     if "ledger" not in found:
         return
     console.print()
@@ -180,7 +184,7 @@ def _show_status(found: dict[str, Any]) -> None:
             ("gateway", found["url"]),
             ("approvals pending", found["approvals_pending"]),
             ("unknown outcomes open", found["unknown_outcomes"]),
-            ("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}"),
+            ("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}{_lag(found)}"),
             ("stops in force", len(found["stops"])),
         ],
         "",
@@ -189,6 +193,11 @@ def _show_status(found: dict[str, Any]) -> None:
         console.print(
             f"  [red]{escape(stop['scope'])}[/] {escape(stop['reason'])} ({stop['set_by']}, {ago(stop['set_at'])})"
         )
+
+
+def _lag(found: dict[str, Any]) -> str:
+    lags = [s["ledger_lag_s"] for s in found["services"].values() if s.get("writes_ledger")]
+    return f", {max(lags):.3f} s behind" if lags else ""
 
 
 def _readiness(service: dict[str, Any]) -> str:
@@ -202,7 +211,9 @@ def _health(url: str) -> dict[str, Any]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/health/ready", timeout=2) as response:
-            return {"ready": True, **json_.loads(response.read())}
+            told = json_.loads(response.read())
+        with opener.open(f"{url}/metrics", timeout=2) as response:
+            return {"ready": True, **told, **figures(response.read().decode())}
     except urllib.error.HTTPError as error:
         try:
             return {"ready": False, **json_.loads(error.read())}

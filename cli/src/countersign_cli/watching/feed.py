@@ -49,12 +49,17 @@ def follow(client: Client, linked: Linked, heard: Heard, ended: threading.Event)
         ended.wait(pause)
 
 
-def pending(client: Client, filters: dict[str, Any], mine: bool) -> dict[str, Any]:
-    """What waits for people."""
-    page: dict[str, Any] = client.get(
-        PATH, {**filters, "state": "pending", "mine": mine or None, "limit": MOST}, timeout_s=10
-    )
-    return page
+def pending(client: Client, filters: dict[str, Any], mine: bool) -> tuple[list[dict[str, Any]], bool]:
+    """What waits for people, and whether there is more. A page with large arguments has few; so several are read."""
+    wanted = {**filters, "state": "pending", "mine": mine or None}
+    items: list[dict[str, Any]] = []
+    after: str | None = None
+    while True:
+        page = client.get(PATH, {**wanted, "limit": MOST - len(items), "after": after}, timeout_s=10)
+        items += page["items"]
+        after = page.get("next")
+        if after is None or len(items) >= MOST:
+            return items, after is not None
 
 
 def whole(client: Client, ids: tuple[str, ...]) -> list[dict[str, Any]]:

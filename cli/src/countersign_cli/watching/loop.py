@@ -121,8 +121,8 @@ class Watch:
     def _done(self, order: Order) -> News:
         match order:
             case Reload(mine=mine):
-                page = feed.pending(self._client, self._filters, mine)
-                return lambda board: board.listed(page["items"], bool(page.get("next")))
+                items, more = feed.pending(self._client, self._filters, mine)
+                return lambda board: board.listed(items, more)
             case Load(ids=ids):
                 found = feed.whole(self._client, ids)
                 return lambda board: board.loaded(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,10 @@ from countersign_contracts.model import Frozen, now
 from countersign_ledger import SigningKey, TrustBundle
 
 from .connection import NatsConnection, Outgoing
+from .measured import CommandMetrics, Outcome, outcome_of
+from .metrics import Metrics
 from .outages import OUTAGES
+from .tracing import CURRENT, NO_TRACES, Span, Tracer, messaging, sampled
 
 #: A command older than this is refused, whoever sends it: it was replayed, or its sender gave up long ago.
 COMMAND_MAX_AGE = timedelta(seconds=60)
@@ -42,8 +46,12 @@ class Bus:
         log: Any,
         name: str | None = None,
         instance: str | None = None,
+        metrics: Metrics | None = None,
+        tracer: Tracer = NO_TRACES,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tracer = tracer
+        self._measures = CommandMetrics(metrics) if metrics is not None else None
         self.connection = NatsConnection(url, creds_file, name or key.service, log, instance, tls)
         self._key = key
         self._trust = trust
@@ -80,14 +88,36 @@ class Bus:
         never to the event's id.
         """
         outgoing = []
+        spans: list[Span] = []
         for subject, stream, envelope in messages:
             headers = envelope.headers()
+            if (span := self._publishing(stream, envelope)) is not None:
+                spans.append(span)
+                headers["traceparent"] = span.traceparent
             headers["Nats-Expected-Stream"] = stream
             if attempt:
                 headers["Nats-Msg-Id"] = f"{envelope.id}#{attempt}"
             outgoing.append(Outgoing(subject, envelope.body, headers))
         if outgoing:
-            await self.connection.publish_to_stream(outgoing)
+            try:
+                await self.connection.publish_to_stream(outgoing)
+            finally:
+                for span in spans:
+                    span.end()
+
+    def _publishing(self, stream: str, envelope: Envelope) -> Span | None:
+        if not sampled(envelope.traceparent):
+            return None
+        # what a person did belongs to a trace of its own; the action's names it
+        here = CURRENT.get()
+        other = here is not None and here.trace_id not in (envelope.traceparent or "")
+        return self._tracer.begin(
+            f"publish {stream}",
+            "PRODUCER",
+            envelope.traceparent,
+            messaging(stream, "publish", "send", envelope.id, envelope.type, envelope.subject),
+            link=here.traceparent if here is not None and other else None,
+        )
 
     async def ask(self, command: Command, *, timeout_s: float | None = None) -> Any:
         """Send a command; returns its reply model.
@@ -105,7 +135,16 @@ class Bus:
 
     async def _asked(self, command: Command, timeout_s: float | None) -> bytes:
         rpc = command.rpc
-        envelope = seal(command.to_bytes(), id=new_id(), type=rpc.type, subject=rpc.subject, time=now(), key=self._key)
+        here = CURRENT.get()
+        envelope = seal(
+            command.to_bytes(),
+            id=new_id(),
+            type=rpc.type,
+            subject=rpc.subject,
+            time=now(),
+            key=self._key,
+            traceparent=here.traceparent if here is not None else None,
+        )
         try:
             reply = await self.connection.request(
                 rpc.subject, envelope.body, envelope.headers(), timeout_s or rpc.timeout_s
@@ -128,19 +167,31 @@ class Bus:
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
+        if self._measures is not None:
+            self._measures.expect(kind.rpc.type)
         await self.connection.client.listen(kind.rpc.subject, receive, queue=kind.rpc.service)
 
     async def _respond(self, msg: Msg, kind: type[Command], handler: Handler) -> None:
+        began = time.perf_counter()
+        outcome: Outcome = "ok"
+        given = (msg.headers or {}).get("traceparent")
+        span = self._tracer.begin(f"answer {kind.rpc.subject}", "SERVER", given, {"rpc.method": kind.rpc.type})
         try:
-            body = reply_bytes(await handler(*self._read(msg, kind)))
+            with self._tracer.within(span):
+                body = reply_bytes(await handler(*self._read(msg, kind)))
         except CountersignError as error:
+            outcome = outcome_of(error)
             body = problem_bytes(error)
         except OUTAGES as error:
+            outcome = "unavailable"
             self._log.warning("command failed for an outage", command=kind.rpc.type, error=str(error))
             body = problem_bytes(Unavailable(f"the {kind.rpc.service} service cannot reach its database; try again"))
         except Exception as error:
+            outcome = "failed"
             self._log.exception("command failed", command=kind.rpc.type, error=str(error))
             body = problem_bytes(CountersignError(f"the {kind.rpc.service} service failed; its log says why"))
+        if self._measures is not None:
+            self._measures.observe(kind.rpc.type, outcome, time.perf_counter() - began)
         try:
             self.connection.client.send(msg.reply, body)
         except nats.errors.Error as error:

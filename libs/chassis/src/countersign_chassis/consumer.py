@@ -8,9 +8,9 @@ are no fence: handlers must be idempotent.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,6 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from prometheus_client import Counter, Histogram
 
 from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.errors import CountersignError, Malformed
@@ -31,9 +30,10 @@ from .bus import Bus
 from .client import NatsClient
 from .connection import NatsConnection
 from .dead_letter import dead_letter, error_line
-from .delivery import Delivery, RawDelivery, Settler
-from .metrics import SIZE_BUCKETS, Metrics
+from .delivery import Delivery, RawDelivery, Settler, follow
+from .measured import ConsumerMetrics
 from .outages import OUTAGES
+from .tracing import NO_TRACES, Tracer, doing
 
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 2.0  # a node of a cluster that dies takes the standing pull along without a word
@@ -42,28 +42,6 @@ _GONE_S = 0.5
 
 #: Outages are tried again for hours rather than seconds.
 _OUTAGE_FACTOR = 50
-
-
-@dataclass(frozen=True, slots=True)
-class ConsumerMetrics:
-    """What every consumer counts; one set a service."""
-
-    handled: Counter
-    failed: Counter
-    dead: Counter
-    batch: Histogram
-    duration: Histogram
-
-    @classmethod
-    def of(cls, metrics: Metrics) -> ConsumerMetrics:
-        """Register them."""
-        return cls(
-            handled=metrics.counter("countersign_messages_handled", "Messages acknowledged", ["consumer"]),
-            failed=metrics.counter("countersign_messages_failed", "Handler failures (tried again)", ["consumer"]),
-            dead=metrics.counter("countersign_messages_dead", "Messages dead-lettered", ["consumer"]),
-            batch=metrics.histogram("countersign_batch_size", "Messages a batch", ["consumer"], SIZE_BUCKETS),
-            duration=metrics.histogram("countersign_handler_seconds", "Time to handle a batch", ["consumer"]),
-        )
 
 
 class EventConsumer:
@@ -96,14 +74,16 @@ class EventConsumer:
         opener: Callable[[Envelope], Event] | None = None,
         bury_body: bool = True,
         room: Callable[[], Awaitable[int]] | None = None,
+        tracer: Tracer = NO_TRACES,
     ) -> None:
+        self._tracer = tracer
         self.spec = spec
         self._bury_body = bury_body
         self._connection = connection
         self._bus = bus
         self._open_event = opener or partial(open_event, trust=trust)
         self.handler = handler
-        self._metrics = metrics
+        self._metrics = metrics.bound(spec.name)
         self._log = log.bind(consumer=spec.name)
         self._verify = verify
         self._max_batch = max_batch
@@ -136,6 +116,13 @@ class EventConsumer:
     def running(self) -> bool:
         """Whether it takes messages."""
         return self._subscription is not None and not self._stopping
+
+    def oldest_stored(self) -> float | None:
+        """When the stream stored the oldest message that is here and not settled (Unix time); None: none is."""
+        if not self._held and not self._arrived:
+            return None
+        waiting = (RawDelivery(self, msg).time for msg in self._arrived)
+        return min(*(delivery.time for delivery in self._held.values()), *waiting, time.time_ns()) / 1e9
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -282,13 +269,18 @@ class EventConsumer:
         deliveries = [d for m in messages if (d := await self._open(m)) is not None]
         if not deliveries:
             return
-        name = self.spec.name
-        self._metrics.batch.labels(name).observe(len(deliveries))
+        self._metrics.batch.observe(len(deliveries))
+        again = 0
         for delivery in deliveries:
             self.keep(delivery)
-        with self._metrics.duration.labels(name).time():
+            again += delivery.tries > 1
+            follow(delivery, self._tracer, self.spec)
+        if again:
+            self._metrics.redelivered.inc(again)
+        with self._metrics.duration.time():
             try:
-                await self.handler(deliveries)
+                with doing(deliveries[0].span if len(deliveries) == 1 else None):
+                    await self.handler(deliveries)
             except Exception as error:
                 if len(deliveries) == 1:
                     await self._failed(deliveries[0], error)
@@ -299,7 +291,7 @@ class EventConsumer:
         for delivery in deliveries:
             if not delivery.detached and not delivery.settled:
                 await delivery.ack()
-        self._metrics.handled.labels(name).inc(len(deliveries))
+        self._metrics.handled.inc(len(deliveries))
 
     def _skipped(self, msg: Msg) -> bool:
         """Whether the handler has no use for it, by its headers alone; then it is acked unread."""
@@ -312,7 +304,8 @@ class EventConsumer:
         if delivery.settled or delivery.detached:
             return
         try:
-            await self.handler([delivery])
+            with doing(delivery.span):
+                await self.handler([delivery])
         except Exception as error:
             await self._failed(delivery, error)
 
@@ -336,7 +329,7 @@ class EventConsumer:
         return Delivery(settler, msg, envelope, self._open_event(envelope))
 
     async def _failed(self, delivery: RawDelivery, error: Exception) -> None:
-        self._metrics.failed.labels(self.spec.name).inc()
+        self._metrics.failed.inc()
         reason = error_line(error)
         if delivery.settled:
             return
@@ -357,7 +350,7 @@ class EventConsumer:
 
     async def bury(self, delivery: RawDelivery, reason: str) -> str | None:
         """Write the dead letter, and return its event id; raises if the stream does not take it."""
-        self._metrics.dead.labels(self.spec.name).inc()
+        self._metrics.dead.inc()
         if delivery.subject == f"deadletter.{self.spec.stream}.{self.spec.name}":
             # it tells of one that failed here as well, and would be followed by another about itself, for ever
             self._log.error("cannot handle the dead letter of a dead letter; it stays in the stream", reason=reason)

@@ -16,6 +16,9 @@ from asyncpg.pool import PoolConnectionProxy
 
 from countersign_contracts.errors import CountersignError, Unavailable
 
+from .measured import DatabaseMetrics, MeasuredPool
+from .metrics import Metrics
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 _MIGRATION = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
@@ -32,7 +35,8 @@ class MigrationError(CountersignError):
 class Database:
     """The service's connections. ``open`` waits for the server; everything else fails fast."""
 
-    def __init__(self, dsn: str, *, pool_max: int, name: str) -> None:
+    def __init__(self, dsn: str, *, pool_max: int, name: str, metrics: Metrics | None = None) -> None:
+        self._measures = DatabaseMetrics(metrics) if metrics is not None else None
         self._dsn = dsn
         self._pool_max = pool_max
         self._name = name
@@ -47,10 +51,14 @@ class Database:
 
     async def open(self) -> None:
         """Connect; raises what asyncpg raises if the server refuses."""
-        self._pool = await asyncpg.create_pool(
+        pool = MeasuredPool(
             self._dsn,
+            connection_class=asyncpg.Connection,
+            record_class=asyncpg.Record,
             min_size=1,
             max_size=self._pool_max,
+            max_queries=50_000,
+            loop=None,
             command_timeout=30,
             timeout=5,
             max_inactive_connection_lifetime=0,
@@ -61,6 +69,10 @@ class Database:
                 "jit": "off",
             },
         )
+        pool.measures = self._measures
+        self._pool = await pool
+        if self._measures is not None:
+            self._measures.watch(pool)
 
     async def trouble(self) -> str | None:
         """Why it cannot be worked with now; None if it can, or if all connections are busy working."""

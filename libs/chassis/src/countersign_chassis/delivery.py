@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -10,6 +11,9 @@ from nats.aio.msg import Msg
 
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.event import Event
+from countersign_contracts.topology import Consumer
+
+from .tracing import Span, Tracer, messaging, sampled
 
 #: How long before a message that failed for the n-th time comes again, in seconds.
 BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -32,7 +36,7 @@ class Settler(Protocol):
 class RawDelivery:
     """A message as it arrived; nothing is verified."""
 
-    __slots__ = ("_consumer", "_msg", "detached", "epoch", "settled", "stream", "stream_seq", "time", "tries")
+    __slots__ = ("_consumer", "_msg", "detached", "epoch", "settled", "span", "stream", "stream_seq", "time", "tries")
 
     def __init__(self, consumer: Settler, msg: Msg) -> None:
         self._consumer = consumer
@@ -48,6 +52,7 @@ class RawDelivery:
         self.epoch = 0  # the stream's incarnation; for whoever keeps records of several to set
         self.settled = False
         self.detached = False
+        self.span: Span | None = None  # of its handling, if its trace is followed
 
     @property
     def subject(self) -> str:
@@ -97,6 +102,8 @@ class RawDelivery:
         if not self.settled:
             self.settled = True
             self._consumer.forget(self)
+            if self.span is not None:
+                self.span.end({b"-": "given_back", b"+": "dead_lettered"}.get(how[:1]))
             self._consumer.tell_server(self._msg.reply, how)
 
 
@@ -109,6 +116,26 @@ class Delivery(RawDelivery):
         super().__init__(consumer, msg)
         self.envelope = envelope
         self.event: Any = event
+
+
+def follow(delivery: RawDelivery, tracer: Tracer, consumer: Consumer) -> None:
+    """Begin the span that ends when the message is settled, if its trace is followed: what comes of it follows that."""
+    told = delivery.headers
+    traceparent = told.get("traceparent")
+    if not sampled(traceparent):
+        return
+    about = messaging(
+        consumer.stream,
+        "process",
+        "process",
+        told.get("ce-id", ""),
+        told.get("ce-type", ""),
+        told.get("ce-subject", ""),
+    )
+    about |= {"messaging.consumer.group.name": consumer.name, "messaging.nats.delivered": delivery.tries}
+    delivery.span = tracer.begin(f"process {consumer.name}", "CONSUMER", traceparent, about)
+    if delivery.span is not None and isinstance(delivery, Delivery):
+        delivery.envelope = dataclasses.replace(delivery.envelope, traceparent=delivery.span.traceparent)
 
 
 RawHandler = Callable[[list[RawDelivery]], Awaitable[None]]

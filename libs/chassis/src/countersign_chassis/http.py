@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import uvicorn
@@ -13,13 +13,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from countersign_contracts.errors import CountersignError
 
 from .metrics import Metrics
 from .tls import ServerCertificate
-
-METRICS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from .tracing import Tracer
 
 
 class _Uvicorn(uvicorn.Server):
@@ -78,6 +78,34 @@ class HttpServer:
             await asyncio.wait([self._task], timeout=4)
 
 
+class TracedApp:
+    """An ASGI application whose requests are spans, where their caller asked for it or chance has it so."""
+
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http" or scope["path"].startswith(("/health/", "/metrics")):
+            await self._app(scope, receive, send)
+            return
+        given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
+        method = scope["method"]
+        span = self._tracer.begin_here(method, given, {"http.request.method": method})
+
+        async def heard(message: MutableMapping[str, Any]) -> None:
+            if span is not None and message["type"] == "http.response.start":
+                span.note("http.response.status_code", message["status"])
+            await send(message)
+
+        with self._tracer.within(span):
+            await self._app(scope, receive, heard)
+            route = getattr(scope.get("route"), "path", None)
+            if span is not None and isinstance(route, str):
+                span.note("http.route", route)
+
+
 def health_routes(
     live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]], metrics: Metrics
 ) -> list[Route]:
@@ -92,8 +120,9 @@ def health_routes(
             return JSONResponse({"status": "not ready", "reasons": reasons}, status_code=503)
         return JSONResponse({"status": "ready", **live()})
 
-    async def render(_: Request) -> Response:
-        return Response(metrics.render(), headers={"content-type": METRICS_CONTENT_TYPE})
+    async def render(request: Request) -> Response:
+        page, content_type = metrics.page(request.headers.get("accept", ""))
+        return Response(page, headers={"content-type": content_type})
 
     return [Route("/health/live", alive), Route("/health/ready", ready), Route("/metrics", render)]
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 #: Seconds; from a database round trip to a slow downstream.
 DURATION_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+#: Stands for every value that a bounded label has no room for.
+OTHER = "other"
 
 
 class Metrics:
     """Makes metrics. Names start with ``countersign_``, units are base units, labels are few and bounded."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a further series for each, which nobody asks for
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -38,3 +42,30 @@ class Metrics:
     def render(self) -> bytes:
         """The text exposition format."""
         return generate_latest(self.registry)
+
+    def page(self, accept: str) -> tuple[bytes, str]:
+        """The page and its content type: OpenMetrics for who accepts it, which alone shows exemplars, else text."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
+
+
+def example(request_id: str) -> dict[str, str]:
+    """The one action behind an observation, as an exemplar: kept for the latest of each bucket, never a label."""
+    return {"request_id": request_id}
+
+
+class Bounded:
+    """The values of a label that others choose, such as a tool's name: the first ``limit`` of them, then ``other``."""
+
+    def __init__(self, limit: int = 50) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def of(self, value: str) -> str:
+        """The value itself, or :data:`OTHER` once there are too many."""
+        if value in self._known:
+            return value
+        if len(self._known) >= self._limit:
+            return OTHER
+        self._known.add(value)
+        return value

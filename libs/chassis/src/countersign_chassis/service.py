@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import asyncpg
 from starlette.routing import Route
 
 from countersign_contracts.command import Command
@@ -28,24 +27,25 @@ from countersign_ledger import SigningKey, TrustBundle
 
 from .bus import Bus
 from .connection import NatsConnection
-from .consumer import ConsumerMetrics, EventConsumer
+from .consumer import EventConsumer
 from .database import Database
+from .database_watch import DatabaseWatch
 from .delivery import Handler, RawHandler
 from .failpoints import NO_FAILPOINTS, Failpoints
-from .http import HttpServer, health_app, health_routes
+from .http import HttpServer, TracedApp, health_app, health_routes
 from .logs import logger
+from .measured import ConsumerMetrics, MeasuredApp
 from .metrics import Metrics
 from .projections import Mirror, Projector
+from .queue_watch import QueueWatch
 from .redriving import Redriving
 from .settings import ServiceSettings
 from .sodium import signer, verifier
 from .tls import Renewal, ServerCertificate, trusting
+from .tracing import Tracer
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
-#: How often PostgreSQL is looked at for `/health/ready`.
-DATABASE_CHECK_S = 1.0
-
 Async = Callable[[], Awaitable[None]]
 
 
@@ -63,7 +63,11 @@ class Service:
         self.key = SigningKey.from_json(_read(settings.signing_key_file, "signing key"), signer)
         self.trust = TrustBundle.from_json(_read(settings.trust_file, "trust bundle"), verifier)
         self.metrics = Metrics()
-        self.db = Database(settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance)
+        self.tracer = Tracer(name, _version(name), instance, settings.otlp_url, settings.trace_ratio)
+        self.db = Database(
+            settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance, metrics=self.metrics
+        )
+        self._database_watch = DatabaseWatch(self.db, name, self.log)
         self._tls = trusting(settings.nats_ca_file)
         self.bus = Bus(
             settings.nats_url,
@@ -73,6 +77,8 @@ class Service:
             self.log,
             name,
             instance,
+            self.metrics,
+            self.tracer,
             self._tls,
         )
         self._consumer_metrics = ConsumerMetrics.of(self.metrics)
@@ -98,9 +104,10 @@ class Service:
         self._on_stop: list[Async] = []
         self._ready_checks: dict[str, Callable[[], str | None]] = {}
         self._told: dict[str, Callable[[], str]] = {}
+        self._queue_watch = QueueWatch(self._consumers, self.metrics, self.log)
         self._started_at = time.monotonic()
         self._state = "not started"
-        self._database_trouble: str | None = None
+        self._tell_about()
         self.http = HttpServer(
             health_app(self.about, self.unready, self.metrics), settings.health_host, settings.health_port
         )
@@ -182,6 +189,7 @@ class Service:
             self._consumer_metrics,
             self.log,
             verify=verify,
+            tracer=self.tracer,
             **options,
         )
         self._consumers.append(built)
@@ -216,6 +224,7 @@ class Service:
     def background(self, loop: Async, name: str) -> None:
         """Run ``loop`` for as long as the service lives; if it raises, again after a pause."""
         self._backgrounds.append((name, loop))
+        self._background_failures.labels(name)  # shown from now on
 
     def ready_check(self, name: str, check: Callable[[], str | None]) -> None:
         """A further condition for readiness: returns the reason it is not met, or None."""
@@ -232,12 +241,13 @@ class Service:
     def serve(
         self, app: Any, host: str, port: int, certificate: ServerCertificate | None = None, *, check_s: float = 10
     ) -> None:
-        """Serve an application of the service's own instead of the bare health pages.
+        """Serve an application of the service's own, measured, instead of the bare health pages.
 
         With a ``certificate`` it is served over TLS. Its files are looked at every ``check_s`` seconds, and at once
         after :meth:`reload`; what they hold then is shown to new connections.
         """
-        self.http = HttpServer(app, host, port, certificate)
+        followed = TracedApp(app, self.tracer) if self.tracer.on else app
+        self.http = HttpServer(MeasuredApp(followed, self.metrics), host, port, certificate)
         if certificate is not None:
             renewal = Renewal(certificate, self.log, check_s)
             self._on_reload.append(renewal.look)
@@ -270,10 +280,21 @@ class Service:
                 for c in self._connections
                 if not c.connected
             ]
-        reasons += [] if self._database_trouble is None else [self._database_trouble]
+        reasons += [] if self._database_watch.trouble is None else [self._database_watch.trouble]
         reasons += [each.trouble for each in self._consumers if each.trouble is not None]
         reasons += [f"{name}: {reason}" for name, check in self._ready_checks.items() if (reason := check())]
         return reasons
+
+    def _tell_about(self) -> None:
+        """Readiness and version as metrics."""
+        ready = self.metrics.gauge(
+            "countersign_ready", "1 when the service can work; 0: /health/ready says why not, e.g. what it waits for"
+        )
+        ready.set_function(lambda: 0.0 if self.unready() else 1.0)
+        info = self.metrics.gauge(
+            "countersign_service_info", "Always 1; which service and version this is", ["service", "version"]
+        )
+        info.labels(self.name, _version(self.name)).set(1)
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -281,7 +302,7 @@ class Service:
         """Start everything; returns when the service works. Raises what waiting will not mend."""
         self._started_at = time.monotonic()
         await self.http.start()
-        await self._wait_for("PostgreSQL", self._open_database)
+        await self._wait_for("PostgreSQL", self._database_watch.open)
         for package in self._migrations:
             await self.db.migrate(package)
         for connection in self._connections:
@@ -300,8 +321,12 @@ class Service:
             await connection.barrier()
         for each in self._consumers:
             await self._wait_for("JetStream", each.start)
-        self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in self._backgrounds]
-        self._tasks.append(asyncio.create_task(self._supervise("database", self._watch_database)))
+        backgrounds = [
+            *self._backgrounds,
+            ("queue watch", self._queue_watch.run),
+            ("database", self._database_watch.run),
+        ]
+        self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in backgrounds]
         self._state = "running"
         self.log.info("running", health_port=self.http.port)
 
@@ -319,30 +344,8 @@ class Service:
             await connection.close()
         await self.db.close()
         await self.http.stop()
+        await asyncio.to_thread(self.tracer.close)
         self._state = "stopped"
-
-    async def _watch_database(self) -> None:
-        while True:
-            await asyncio.sleep(DATABASE_CHECK_S)
-            trouble = await self.db.trouble()
-            if trouble is not None and self._database_trouble is None:
-                self.log.error("PostgreSQL is away; waiting", reason=trouble)
-            elif trouble is None and self._database_trouble is not None:
-                self.log.info("PostgreSQL is back")
-            self._database_trouble = trouble
-
-    async def _open_database(self) -> None:
-        try:
-            await self.db.open()
-        except (
-            OSError,
-            TimeoutError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.ConnectionDoesNotExistError,
-        ) as error:
-            raise Unavailable(str(error) or type(error).__name__) from None
-        except asyncpg.PostgresError as error:
-            raise CountersignError(f"PostgreSQL refuses {self.name}: {error}") from None
 
     async def _wait_for(self, what: str, action: Async) -> None:
         pause = 0.05

@@ -34,6 +34,14 @@ class ServiceSettings(BaseSettings):
     health_host: str = Field(default="127.0.0.1", description="where /health and /metrics listen")
     health_port: int = Field(default=0, ge=0, le=65535, description="0: any free port")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_url: str | None = Field(
+        default=None,
+        pattern=r"^(https?://.+)?$",
+        description="where spans go (OTLP/HTTP, JSON), e.g. http://otel-collector:4318/v1/traces; none or empty: off",
+    )
+    trace_ratio: float = Field(
+        default=0.01, ge=0, le=1, description="share of actions that are traced though their caller did not ask for it"
+    )
     instance: str | None = Field(
         default=None, description="this replica's name in logs, on NATS and in PostgreSQL; default: the service's"
     )

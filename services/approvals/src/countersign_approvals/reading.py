@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from .roster import Roster
 from .rules import asked, own_names
 from .store import Approval, Store
 
+#: The largest answer with several approvals, in bytes: well below what the bus carries.
+_PAGE_BYTES = 524_288
 _NOT_VOTED = (
     "NOT EXISTS (SELECT FROM vote v WHERE v.approval_id = a.approval_id AND v.voter = ${} AND v.voided_at IS NULL)"
 )
@@ -39,8 +42,8 @@ class Reading:
         if command.voter is not None:
             wanted += self._waiting_for(command.voter.removeprefix("person:"))
         rows = await self._store.page(wanted, limit=command.limit + 1, after=command.after)
-        items = tuple(view(row, self._roster) for row in rows[: command.limit])
-        return Approvals(items=items, next=items[-1].approval_id if len(rows) > command.limit else None)
+        items = fitting(view(row, self._roster) for row in rows[: command.limit])
+        return Approvals(items=items, next=items[-1].approval_id if len(items) < len(rows) else None)
 
     async def get(self, command: GetApproval) -> ApprovalView:
         """One approval, by its id or by its action's request id."""
@@ -65,6 +68,18 @@ class Reading:
             ("NOT a.barred @> ARRAY[${}::text]", name.casefold()),
             (_NOT_VOTED, name),
         ]
+
+
+def fitting(views: Iterable[ApprovalView]) -> tuple[ApprovalView, ...]:
+    """As many as one answer carries, one at least: what agents sent may be large, and must not make a list fail."""
+    items: list[ApprovalView] = []
+    size = 0
+    for each in views:
+        size += len(each.to_bytes())
+        if items and size > _PAGE_BYTES:
+            break
+        items.append(each)
+    return tuple(items)
 
 
 def view(approval: Approval, roster: Roster) -> ApprovalView:

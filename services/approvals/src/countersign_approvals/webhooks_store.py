@@ -40,10 +40,10 @@ WHERE webhook = $1 AND event_id = $2 AND state = 'pending' AND (tries = $3 OR $4
 """
 _GIVE_UP = """
 UPDATE webhook_delivery SET state = 'given_up', ended_at = $1,
-    last_error = coalesce(last_error, 'it was not posted in time: the webhook was disabled')
+    last_error = coalesce(last_error, 'its day was over before it could be posted')
 WHERE state = 'pending' AND next_at <= $1 AND give_up_at <= $1 RETURNING webhook
 """
-_FORGET = "DELETE FROM webhook_delivery WHERE ended_at < CASE state WHEN 'delivered' THEN $1 ELSE $2 END::timestamptz"
+_FORGET = "DELETE FROM webhook_delivery WHERE ended_at < $1 AND (state = 'delivered' OR ended_at < $2)"
 _WAITING = """
 SELECT webhook, count(*) AS pending, min(created_at) AS oldest FROM webhook_delivery WHERE state = 'pending'
 GROUP BY webhook

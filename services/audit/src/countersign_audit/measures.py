@@ -21,6 +21,8 @@ class Measures:
         self._unverified = metrics.counter(
             "countersign_audit_unverified", "Messages recorded as unverified, by reason", ["reason"]
         )
+        for reason in ("malformed", "unverifiable", "conflict", "too_large", "unstorable"):
+            self._unverified.labels(reason)  # shown from now on, with nothing counted yet
         self._repeated = metrics.counter("countersign_audit_repeated", "Events recorded as repeats")
         self._batch = metrics.histogram(
             "countersign_audit_append_entries",

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from countersign_chassis import Coalescer, Failpoints, Mirror
-from countersign_contracts.actions import ActionExecuted, ActionGranted, ActionRefused
+from countersign_chassis.tracing import Tracer
+from countersign_contracts.actions import Action, ActionExecuted, ActionGranted, ActionRefused
 from countersign_contracts.errors import Unavailable
 from countersign_contracts.fleet import AgentRecord
 from countersign_contracts.ids import prefixed
@@ -56,6 +57,18 @@ from .stops import Stops, stopped
 from .work import Bury, NotNow, Ready, Say, Settlement, Work, stored_events
 
 
+def tool_attributes(action: Action) -> dict[str, str | int]:
+    """After OpenTelemetry's semantic conventions for `execute_tool`; never arguments or results."""
+    return {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": action.tool,
+        "gen_ai.tool.call.id": action.request_id,
+        "gen_ai.agent.id": action.agent_id,
+        "countersign.request_id": action.request_id,
+        "deployment.environment.name": action.env,
+    }
+
+
 class Actions:
     """Carries out granted actions."""
 
@@ -75,6 +88,7 @@ class Actions:
         trust: TrustBundle,
         failpoints: Failpoints,
         measures: Measures,
+        tracer: Tracer,
         owner_timeout_s: float,
         log: Any,
     ) -> None:
@@ -91,6 +105,7 @@ class Actions:
         self._trust = trust
         self._failpoints = failpoints
         self._measures = measures
+        self._tracer = tracer
         self._owner_timeout_s = owner_timeout_s
         self._log = log
         #: What this process may have called (or took over from another that may have) and has no outcome of
@@ -122,10 +137,20 @@ class Actions:
                     return held
                 await self._failpoints.hit("executor.after_claim_before_call")
                 self._touched.add(action.request_id)
-                with self._measures.seconds.labels(action.tool).time():
+                granted_at = work.grant.decision.decided_at
+                self._measures.wait.observe(max(0.0, (now() - granted_at).total_seconds()))
+                span = self._tracer.begin(
+                    f"execute_tool {action.tool}", "CLIENT", work.traceparent, tool_attributes(action)
+                )
+                headers = ready.headers if span is None else ready.headers | {"traceparent": span.traceparent}
+                with self._measures.execution(action), self._tracer.within(span):
                     ended = await self._performer.perform(
-                        ready.admitted, ready.request, ready.headers, held, work.traceparent
+                        ready.admitted, ready.request, headers, held, work.traceparent
                     )
+                    if span is not None:
+                        span.note(
+                            "countersign.outcome", "not started" if isinstance(ended, NotStarted) else ended.state
+                        )
         except RefusedAction as refusal:
             return await self._refuse(claim, work.grant, refusal)
         if isinstance(ended, NotStarted):
@@ -283,7 +308,7 @@ class Actions:
 
     def _count(self, tool: str, event: ActionExecuted | ActionRefused) -> None:
         if isinstance(event, ActionExecuted):
-            self._measures.executions.labels(tool, event.execution.outcome).inc()
+            self._measures.executions.labels(self._measures.tools.of(tool), event.execution.outcome).inc()
             if event.execution.outcome == "unknown":
                 self._measures.unknown_open.inc()
         else:

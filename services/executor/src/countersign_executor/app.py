@@ -81,7 +81,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         rules,
         secrets.present,
         f"countersign/{service.about()['version']}",
-        lambda tool: measures.retries.labels(tool).inc(),
+        lambda tool: measures.retries.labels(measures.tools.of(tool)).inc(),
     )
 
     announcer = Announcer(
@@ -125,6 +125,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         trust=service.trust,
         failpoints=failpoints,
         measures=measures,
+        tracer=service.tracer,
         owner_timeout_s=settings.owner_timeout_s,
         log=log,
     )
@@ -162,6 +163,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     async def seldom() -> None:
         measures.unknown_open.set(await executions.unknown_open())
+        measures.show_stops(stops.in_force())
         await executions.forget_the_dead()
         secrets.reread()
 

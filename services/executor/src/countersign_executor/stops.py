@@ -36,6 +36,10 @@ class Stops:
         self._stops = {stop.stop_id: stop for stop in stops}
         return True
 
+    def in_force(self) -> list[Stop]:
+        """All of them."""
+        return list(self._stops.values())
+
     def covering(self, scopes: Sequence[str]) -> Stop | None:
         """A stop over any of ``scopes``."""
         for stop in self._stops.values():

@@ -15,8 +15,9 @@ import pytest_asyncio
 import yaml
 
 from countersign_chassis import Bus, Delivery, Failpoints, Projector, Service
-from countersign_chassis.consumer import ConsumerMetrics, EventConsumer
+from countersign_chassis.consumer import EventConsumer
 from countersign_chassis.logs import logger
+from countersign_chassis.measured import ConsumerMetrics
 from countersign_chassis.metrics import Metrics
 from countersign_contracts.actions import ActionGranted
 from countersign_contracts.catalogue import Document, Tool

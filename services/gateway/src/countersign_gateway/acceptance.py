@@ -10,7 +10,8 @@ from typing import Any, Literal
 from prometheus_client import Counter
 
 from countersign_chassis import Bus, Coalescer, Failpoints, Mirror
-from countersign_contracts.actions import ActionRequested, ActionResult
+from countersign_chassis.tracing import CURRENT, Span, Tracer
+from countersign_contracts.actions import Action, ActionRequested, ActionResult
 from countersign_contracts.catalogue import ToolRecord
 from countersign_contracts.envelope import seal_event
 from countersign_contracts.errors import CountersignError
@@ -45,6 +46,7 @@ class Acceptance:
         failpoints: Failpoints,
         log: Any,
         accepted: Counter,
+        tracer: Tracer,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -57,6 +59,7 @@ class Acceptance:
         self._failpoints = failpoints
         self._log = log
         self._accepted = accepted
+        self._tracer = tracer
         self._coalescer: Coalescer[Accepted, bool] = Coalescer(self._flush, max_batch=256)
         self._publishing: set[asyncio.Task[None]] = set()
 
@@ -95,9 +98,21 @@ class Acceptance:
         event = ActionRequested(
             action=action, channel="http" if channel == "http" else "nats", credential_id=credential_id
         )
-        envelope = seal_event(event, time=at, key=self._key, traceparent=trace_context(traceparent))
+        given = trace_context(traceparent)
+        span = self._begin(action, channel, given)
+        envelope = seal_event(event, time=at, key=self._key, traceparent=given if span is None else span.traceparent)
         text = request_text(submission)
-        return Accepted(action, envelope, channel, idempotency_key, self._sealing.request_digest(text), text)
+        return Accepted(action, envelope, channel, idempotency_key, self._sealing.request_digest(text), text, span)
+
+    def _begin(self, action: Action, channel: Channel, given: str | None) -> Span | None:
+        """The span of the acceptance, under the HTTP request's if there is one."""
+        doing = CURRENT.get()
+        return self._tracer.begin_here(
+            f"accept {action.tool}",
+            doing.traceparent if doing is not None else given,
+            {"countersign.request_id": action.request_id, "countersign.channel": channel}
+            | {"gen_ai.agent.id": action.agent_id, "gen_ai.tool.name": action.tool},
+        )
 
     async def accept(self, accepted: Accepted) -> ActionResult:
         """Commit the row and publish; returns the state: `accepted`, or that of the same action accepted before.
@@ -112,6 +127,8 @@ class Acceptance:
             new = await self._coalescer.submit(accepted)
         finally:
             self._open.settle(agent_id, new)
+            if accepted.span is not None:
+                accepted.span.end()
         if new:
             self._accepted.labels(accepted.channel).inc()
             return ActionResult.of(accepted.action.ref(), "accepted", accepted.action.requested_at)

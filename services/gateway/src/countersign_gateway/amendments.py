@@ -69,7 +69,7 @@ class Amendments:
             change = _refused(change)
             changed = await self._store.apply([change], at, drive_at)
             self._open.moved([change] if changed else [])
-            return [(change.to_result(), channel) for channel in changed.values()]
+            return [(change.to_result(), row.channel) for row in changed.values()]
         if not done or first is None:
             return []
         self._open.moved([change])

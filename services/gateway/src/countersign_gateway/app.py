@@ -6,6 +6,7 @@ from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.sealing import DigestKey, SealKey, read_key
 from countersign_chassis.stored import StoredMessages
 from countersign_chassis.tls import ServerCertificate
+from countersign_contracts.actions import FINAL_STATES
 from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
 
 from .acceptance import Acceptance
@@ -38,12 +39,24 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     metrics = service.metrics
     accepted = metrics.counter("countersign_actions_accepted", "Actions accepted", ["channel"])
     ended = metrics.counter("countersign_actions_ended", "Actions that reached a final state", ["state"])
+    seconds = metrics.histogram(
+        "countersign_action_seconds", "From the acceptance of an action to its end; `held`: people were asked", ["held"]
+    )
     refused = metrics.counter("countersign_requests_refused", "Requests refused at the NATS door", ["code"])
     redriven = metrics.counter("countersign_actions_redriven", "Accepted actions sent again by the sweeper")
     by_state = metrics.gauge("countersign_actions_open", "Actions that have not ended", ["state"])
     over = metrics.counter(
         "countersign_actions_over_bound", "Actions not taken since a bound on open ones was reached", ["bound"]
     )
+    # shown from now on, with nothing counted yet
+    for state in FINAL_STATES:
+        ended.labels(state)
+    for channel in ("http", "call", "nats"):
+        accepted.labels(channel)
+    for code in ("internal", "unavailable", "at_capacity"):
+        refused.labels(code)
+    for bound in ("agent", "agent_held", "everybody"):
+        over.labels(bound)
     dead = metrics.gauge("countersign_dead_letters_open", "Dead letters neither redriven nor dropped", ["consumer"])
     oldest_dead = metrics.gauge("countersign_dead_letters_oldest_seconds", "Age of the oldest open dead letter")
     unproven = metrics.gauge("countersign_ends_not_on_record", "Ended actions whose end the ledger does not have")
@@ -70,6 +83,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         failpoints,
         service.log,
         accepted,
+        service.tracer,
     )
     cancellation = Cancellation(store, service.bus, waiters)
     ingress = Ingress(
@@ -79,7 +93,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     amendments = Amendments(
         settings, store, rows, service.bus, service.key, open_actions, failpoints, service.log, accepted
     )
-    outcomes = Outcomes(settings, store, waiters, open_actions, amendments, ingress.announce, failpoints, ended)
+    outcomes = Outcomes(
+        settings, store, waiters, open_actions, amendments, ingress.announce, failpoints, ended, seconds
+    )
     approvals = Approvals(rows, ingress.announce)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from countersign_chassis import Delivery, Failpoints
+from countersign_chassis.metrics import example
 from countersign_contracts.actions import FINAL_STATES, ActionDenied, ActionReconciled, ActionResult
 from countersign_contracts.event import Event
 from countersign_contracts.model import now
@@ -21,7 +22,7 @@ from .amendments import Amendments
 from .lifecycle import Change, change_of
 from .open_actions import OpenActions
 from .settings import Settings
-from .store import Store
+from .store import Changed, Store
 from .waiters import Waiters
 
 Announce = Callable[[list[ActionResult]], Awaitable[None]]
@@ -40,6 +41,7 @@ class Outcomes:
         announce: Announce,
         failpoints: Failpoints,
         ended: Counter,
+        seconds: Histogram,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -49,15 +51,15 @@ class Outcomes:
         self._announce = announce
         self._failpoints = failpoints
         self._ended = ended
+        self._seconds = seconds
 
     async def finals(self, batch: list[Delivery]) -> None:
         """Outcomes: callers are answered first, since the event is the fact; the row follows in one statement."""
-        changed = [d for d in batch if isinstance(d.event, ActionDenied) and d.event.amendment is not None]
-        ended = [d for d in batch if d not in changed] if changed else batch
-        if ended:
+        changed = [delivery.event for delivery in batch if _changed(delivery.event)]
+        if ended := [delivery for delivery in batch if not _changed(delivery.event)] if changed else batch:
             await self._finals(ended)
-        for delivery in changed:
-            await self._superseded(delivery.event)
+        for event in changed:
+            await self._superseded(event)
 
     async def _superseded(self, event: ActionDenied) -> None:
         """Callers are told once the action that takes its place is accepted: they may ask for it at once."""
@@ -81,9 +83,12 @@ class Outcomes:
         finally:
             self._waiters.forget(results)
         self._waiters.note_ended(changed)
+        at = now()
         for result in results:
-            if result.request_id in changed:
+            if (row := changed.get(result.request_id)) is not None:
                 self._ended.labels(result.state).inc()
+                took_s = max(0.0, (at - row.accepted_at).total_seconds())
+                self._seconds.labels("yes" if row.held else "no").observe(took_s, example(result.request_id))
         # a caller is told by the replica it called; a replayed event changed nothing and is told to nobody
         await self._announce(
             [
@@ -101,11 +106,13 @@ class Outcomes:
             [
                 change.to_result()
                 for change in changes
-                if _said_on_the_way(change) and changed.get(change.ref.request_id) in ("nats", "call")
+                if _said_on_the_way(change)
+                and (row := changed.get(change.ref.request_id)) is not None
+                and row.channel in ("nats", "call")
             ]
         )
 
-    async def _write(self, changes: list[Change]) -> dict[str, str]:
+    async def _write(self, changes: list[Change]) -> dict[str, Changed]:
         at = now()
         changed = await self._store.apply(changes, at, at + timedelta(seconds=self._settings.redrive_after_s))
         latest = {change.ref.request_id: change for change in changes}
@@ -113,11 +120,18 @@ class Outcomes:
         return changed
 
 
+def _changed(event: Event) -> bool:
+    """Whether an approver changed it, so that another action takes its place."""
+    return isinstance(event, ActionDenied) and event.amendment is not None
+
+
 def _said_on_the_way(change: Change) -> bool:
     """Agents hear before the end that people are asked, and what these decided."""
     return change.state == "held" or (change.state == "granted" and change.approval_id is not None)
 
 
-def _announced(channel: str | None, event: Event) -> bool:
+def _announced(row: Changed | None, event: Event) -> bool:
     """Whether a change is told on the results subject. Nobody waits any more for what was reconciled."""
-    return channel == "nats" or (channel == "call" and isinstance(event, ActionReconciled))
+    if row is None:
+        return False
+    return row.channel == "nats" or (row.channel == "call" and isinstance(event, ActionReconciled))

@@ -35,7 +35,7 @@ class Heard(Frozen):
     asked_by: AskedBy | None = None
     deadline: Time | None = None
     votes: dict[str, Vote] = Field(default_factory=dict, description="by voter")
-    voided: dict[str, Time] = Field(default_factory=dict, description="by voter: votes until then do not count")
+    voided: dict[str, int] = Field(default_factory=dict, description="by voter: up to which of theirs votes are void")
     escalated: dict[int, tuple[Approver, ...]] = Field(default_factory=dict, description="by step")
     latest: tuple[Time, str]
 
@@ -46,7 +46,7 @@ class Heard(Frozen):
         votes = [
             vote
             for vote in sorted(self.votes.values(), key=lambda vote: (vote.voted_at, vote.voter))
-            if vote.voter not in self.voided or vote.voted_at > self.voided[vote.voter]
+            if vote.nth > self.voided.get(vote.voter, 0)
         ]
         escalated = [approver for _, to in sorted(self.escalated.items()) for approver in to]
         return ApprovalProgress.model_validate(
@@ -74,12 +74,12 @@ def hear(before: Heard | None, event: ApprovalEvent) -> Heard:
             more |= {"asked_by": event.asked_by, "deadline": event.deadline}
         case ApprovalVoted(vote=vote):
             earlier = heard.votes.get(vote.voter)
-            if earlier is None or earlier.voted_at <= vote.voted_at:
+            if earlier is None or earlier.nth <= vote.nth:
                 # what was said with it is told with the decision
                 bare = vote.model_copy(update={"comment": None, "changes": None, "standing": None})
                 more["votes"] = heard.votes | {vote.voter: bare}
         case ApprovalVoteVoided(voter=voter):
-            more["voided"] = heard.voided | {voter: max(event.voided_at, heard.voided.get(voter, event.voided_at))}
+            more["voided"] = heard.voided | {voter: max(event.nth, heard.voided.get(voter, 0))}
         case ApprovalEscalated():
             more["escalated"] = heard.escalated | {event.step: event.to}
     return heard.model_copy(update=more)

@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 
 from countersign_chassis import Connection, Database
+from countersign_chassis.tracing import Span
 from countersign_contracts.actions import Action, ActionRef, ActionRequested, ActionResult, Reason
 from countersign_contracts.envelope import Envelope, source_of
 
@@ -55,7 +56,7 @@ WHERE a.request_id = u.request_id
   AND (a.state IN ('accepted', 'held', 'granted', 'executing')
        OR a.state = 'unknown' AND u.state IN ('succeeded', 'failed') AND u.final)
   AND (u.final OR u.rank > CASE a.state WHEN 'accepted' THEN 0 WHEN 'held' THEN 1 WHEN 'granted' THEN 2 ELSE 3 END)
-RETURNING a.request_id, a.channel
+RETURNING a.request_id, a.channel, a.accepted_at, a.approval_id
 """
 
 _RANK = {"accepted": 0, "held": 1, "granted": 2, "executing": 3}
@@ -71,6 +72,16 @@ class Accepted:
     idempotency_key: str | None
     request_sha256: bytes
     request_text: bytes = field(repr=False)  # never stored: what was asked, as it was
+    span: Span | None = field(default=None, repr=False, compare=False)  # of its acceptance, if it is traced
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An action whose row changed: how it came in, when, and whether people were asked."""
+
+    channel: str
+    accepted_at: datetime
+    held: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +153,8 @@ class Store:
         )
         return {str(row["request_id"]) for row in rows}
 
-    async def apply(self, changes: Sequence[Change], at: datetime, drive_at: datetime) -> dict[str, str]:
-        """Apply what events say; returns the channel of each action that changed.
+    async def apply(self, changes: Sequence[Change], at: datetime, drive_at: datetime) -> dict[str, Changed]:
+        """Apply what events say; returns the actions that changed, by request id.
 
         Of several changes to one action in a batch the last one counts; an action that has ended stays as it is.
         """
@@ -152,7 +163,7 @@ class Store:
 
     async def apply_in(
         self, connection: Connection, changes: Sequence[Change], at: datetime, drive_at: datetime
-    ) -> dict[str, str]:
+    ) -> dict[str, Changed]:
         """The same inside a transaction."""
         latest = list({c.ref.request_id: c for c in changes}.values())
         rows = await connection.fetch(
@@ -174,7 +185,10 @@ class Store:
             [c.event_id for c in latest],
             [c.superseded_by for c in latest],
         )
-        return {str(row["request_id"]): row["channel"] for row in rows}
+        return {
+            str(row["request_id"]): Changed(row["channel"], row["accepted_at"], row["approval_id"] is not None)
+            for row in rows
+        }
 
     async def find(self, request_id: str) -> Row | None:
         """One action."""

@@ -11,10 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import get_args
 
 from countersign_chassis import Connection, Failpoints, Metrics
+from countersign_chassis.metrics import example
 from countersign_contracts.actions import Action, ActionHeld, Decision, Reason
 from countersign_contracts.approvals import ApprovalResolved
+from countersign_contracts.catalogue import GuardrailKind
 from countersign_contracts.model import now
 
 from .conclude import amendment_of, approved_by, conclude, denied_by, refusal
@@ -65,8 +68,13 @@ class Decider:
             "countersign_decisions", "Decisions by outcome and first reason", ["outcome", "reason"]
         )
         self._hits = metrics.counter("countersign_guardrail_hits", "Guardrail limits that denied an action", ["kind"])
+        for kind in get_args(GuardrailKind):
+            self._hits.labels(kind)  # shown from now on, with nothing counted yet
         self._seconds = metrics.histogram(
             "countersign_decision_seconds", "From taking a batch of actions to its commit"
+        )
+        self._latency = metrics.histogram(
+            "countersign_decision_latency_seconds", "From the acceptance of an action to its first decision, per action"
         )
 
     async def decide(self, jobs: Sequence[Job]) -> Decided:
@@ -79,6 +87,11 @@ class Decider:
         await self._known.reach([job.action for job in jobs])
         decided = await self._known.under_one_version(lambda: self._decide(jobs))
         self._seconds.observe(time.perf_counter() - began)
+        at = now()
+        for job in jobs:
+            if job.action.request_id in decided.stored and job.action.request_id not in decided.repeated:
+                waited_s = max(0.0, (at - job.action.requested_at).total_seconds())
+                self._latency.observe(waited_s, example(job.action.request_id))
         return decided
 
     async def resolve(self, job: Resolving) -> Decided:

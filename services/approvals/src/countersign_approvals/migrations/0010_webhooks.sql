@@ -17,4 +17,5 @@ CREATE TABLE webhook_delivery (
 );
 CREATE INDEX webhook_delivery_due ON webhook_delivery (webhook, next_at) WHERE state = 'pending';
 CREATE INDEX webhook_delivery_ended ON webhook_delivery (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX webhook_delivery_given_up ON webhook_delivery (webhook) WHERE state = 'given_up';
 CREATE INDEX webhook_delivery_newest ON webhook_delivery (created_at DESC, webhook, event_id);
