@@ -127,7 +127,7 @@ def test_a_port_that_is_taken_is_one_line(served: Callable[[int], subprocess.Pop
         taken.listen()
         port = taken.getsockname()[1]
         _, said = served(port).communicate(timeout=90)
-    assert said == f"countersign: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert said == f"error: policy cannot start: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 async def test_a_service_that_waits_says_so_and_stops_when_asked(

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from countersign_chassis.natsauth import ServerTls
-from countersign_cli.bootstrap import Material, apply_topology, prepare_material
+from countersign_cli.bootstrap import Material, WrongSettings, apply_topology, prepare_material
 from countersign_cli.bootstrap.database import DATABASE, role_of
 from countersign_cli.deploy import verified
 from countersign_cli.embedded.postgres import EmbeddedPostgres
@@ -169,7 +169,7 @@ async def test_an_expired_certificate_of_the_gateway_is_refused_at_start(stack: 
     stack.authority.issue(stack.http_tls, starts=-2 * DAY, ends=-DAY)
     with pytest.raises(CountersignError, match=r"http/tls.crt expired at .*: put a renewed one in its place"):
         stack.build("gateway")
-    with pytest.raises(ValueError, match="http_cert_file and http_key_file belong together"):
+    with pytest.raises(WrongSettings, match="http_cert_file and http_key_file belong together"):
         stack.build("gateway", http_key_file=None)
 
 

@@ -205,12 +205,6 @@ def bootstrap_access(name: str = "{{name()}}") -> topology.Access:
     return topology.Access((subjects.REGISTER,), (f"{subjects.bootstrap_inbox(name)}.>",))
 
 
-def _disk_of(jwt: str) -> int:
-    """How much the account may store: one server has become a cluster, or the other way round, where that differs."""
-    found: int = read_claims(jwt.strip())["nats"]["limits"]["disk_storage"]
-    return found
-
-
 def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: KeyPair, agents: str, at: int) -> None:
     for service in SERVICES:
         _user(layout, f"{service}-core", service, core_signing, core, _permissions(topology.core_access(service)), at)

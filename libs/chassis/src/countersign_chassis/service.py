@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import asyncpg
 from starlette.routing import Route
 
 from countersign_contracts.command import Command
@@ -30,6 +29,7 @@ from .bus import Bus
 from .connection import NatsConnection
 from .consumer import EventConsumer
 from .database import Database
+from .database_watch import DatabaseWatch
 from .delivery import Handler, RawHandler
 from .failpoints import NO_FAILPOINTS, Failpoints
 from .http import HttpServer, TracedApp, health_app, health_routes
@@ -46,9 +46,6 @@ from .tracing import Tracer
 
 P = TypeVar("P", bound=Frozen)
 C = TypeVar("C", bound=Command)
-#: How often PostgreSQL is looked at for `/health/ready`.
-DATABASE_CHECK_S = 1.0
-
 Async = Callable[[], Awaitable[None]]
 
 
@@ -70,6 +67,7 @@ class Service:
         self.db = Database(
             settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance, metrics=self.metrics
         )
+        self._database_watch = DatabaseWatch(self.db, name, self.log)
         self._tls = trusting(settings.nats_ca_file)
         self.bus = Bus(
             settings.nats_url,
@@ -109,7 +107,6 @@ class Service:
         self._queue_watch = QueueWatch(self._consumers, self.metrics, self.log)
         self._started_at = time.monotonic()
         self._state = "not started"
-        self._database_trouble: str | None = None
         self._tell_about()
         self.http = HttpServer(
             health_app(self.about, self.unready, self.metrics), settings.health_host, settings.health_port
@@ -283,7 +280,7 @@ class Service:
                 for c in self._connections
                 if not c.connected
             ]
-        reasons += [] if self._database_trouble is None else [self._database_trouble]
+        reasons += [] if self._database_watch.trouble is None else [self._database_watch.trouble]
         reasons += [each.trouble for each in self._consumers if each.trouble is not None]
         reasons += [f"{name}: {reason}" for name, check in self._ready_checks.items() if (reason := check())]
         return reasons
@@ -305,7 +302,7 @@ class Service:
         """Start everything; returns when the service works. Raises what waiting will not mend."""
         self._started_at = time.monotonic()
         await self.http.start()
-        await self._wait_for("PostgreSQL", self._open_database)
+        await self._wait_for("PostgreSQL", self._database_watch.open)
         for package in self._migrations:
             await self.db.migrate(package)
         for connection in self._connections:
@@ -327,7 +324,7 @@ class Service:
         backgrounds = [
             *self._backgrounds,
             ("queue watch", self._queue_watch.run),
-            ("database", self._watch_database),
+            ("database", self._database_watch.run),
         ]
         self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in backgrounds]
         self._state = "running"
@@ -349,29 +346,6 @@ class Service:
         await self.http.stop()
         await asyncio.to_thread(self.tracer.close)
         self._state = "stopped"
-
-    async def _watch_database(self) -> None:
-        while True:
-            await asyncio.sleep(DATABASE_CHECK_S)
-            trouble = await self.db.trouble()
-            if trouble is not None and self._database_trouble is None:
-                self.log.error("PostgreSQL is away; waiting", reason=trouble)
-            elif trouble is None and self._database_trouble is not None:
-                self.log.info("PostgreSQL is back")
-            self._database_trouble = trouble
-
-    async def _open_database(self) -> None:
-        try:
-            await self.db.open()
-        except (
-            OSError,
-            TimeoutError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.ConnectionDoesNotExistError,
-        ) as error:
-            raise Unavailable(str(error) or type(error).__name__) from None
-        except asyncpg.PostgresError as error:
-            raise CountersignError(f"PostgreSQL refuses {self.name}: {error}") from None
 
     async def _wait_for(self, what: str, action: Async) -> None:
         pause = 0.05
