@@ -76,7 +76,11 @@ def bodies(model: type[F]) -> st.SearchStrategy[F]:
 
 
 def field_values(name: str, field: FieldInfo) -> st.SearchStrategy[Any]:
-    if name == "scope":
+    if (
+        name == "scope"
+        and field.annotation is str
+        and not any(isinstance(m, StringConstraints) for m in field.metadata)
+    ):
         return st.sampled_from(SCOPES)
     return values(field.annotation, field.metadata)
 
