@@ -19,7 +19,8 @@ UP, DOWN, ENTER, ESC, END = "\x1b[A", "\x1b[B", "\r", "\x1b", "\x1b[F"
 
 
 def environment(world: World, who: str = "alice") -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("COUNTERSIGN_")}
+    # the size is the terminal's: who runs the tests may have said another one
+    kept = {n: v for n, v in os.environ.items() if not n.startswith("COUNTERSIGN_") and n not in ("COLUMNS", "LINES")}
     return kept | {"COUNTERSIGN_URL": world.url, "COUNTERSIGN_TOKEN": world.tokens[who]}
 
 

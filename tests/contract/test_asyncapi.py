@@ -178,7 +178,7 @@ def test_whatever_an_agent_may_say_or_hear_is_described(document: Json) -> None:
     for hears in access.subscribe:
         assert any(covers(hears, subject_pattern(channel["address"])) for channel in channels), hears
     heard = {subject_pattern(address) for address in performed(document, "agent", "receive", "agents")}
-    assert heard == {"agents.*.results.*"}
+    assert heard == {"agents.*.results.*", "agents.*.control.config"}
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -21,6 +21,7 @@ from countersign_cli.commands.audit import verify_file
 from countersign_faults.declarations import AGENTS, documents
 from countersign_faults.downstream import CountingDownstream
 from countersign_faults.system import System
+from countersign_faults.traffic import write_webhook_secret
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -69,6 +70,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
 async def _make(folder: Path) -> Made:
     (folder / "phrase").write_text(PHRASE + "\n")
     async with CountingDownstream() as downstream, System(folder / "first" / "system") as system:
+        write_webhook_secret(system)
         given = {"documents": documents(downstream.url), "dry_run": False}
         assert not (await system.ok("POST", "/api/v1/apply", given))["errors"]
         voter = (await system.ok("POST", "/api/v1/people", {"name": "vera", "roles": ["approver"]}))["token"]
@@ -82,6 +84,9 @@ async def _make(folder: Path) -> Made:
         os.kill(system.pids()["policy"], signal.SIGSTOP)
         accepted = (await _ask(system, token, "pay", 4))["request_id"]
         made = Made(folder, accepted, granted, held, token, voter, int(downstream.url.rsplit(":", 1)[1]))
+        async with asyncio.timeout(60):  # the first one is signed some seconds after the first entry
+            while not system.layout.checkpoints.exists() or not system.layout.checkpoints.read_text():
+                await asyncio.sleep(0.1)
         shutil.copyfile(system.layout.checkpoints, made.outside)
         for arguments in ((str(made.file), "--passphrase-file", str(folder / "phrase")), (str(made.bare),)):
             done = await asyncio.to_thread(countersign, "backup", *arguments, data_dir=system.folder)

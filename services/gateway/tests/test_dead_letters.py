@@ -58,7 +58,7 @@ class Faulty:
 
     async def plant(self, subject: str, body: bytes = b"no event at all") -> None:
         """Something unsigned, by a service's own NATS user."""
-        service = {"actions.granted": "policy", "approvals.resolved": "approvals"}[subject.rpartition(".")[0]]
+        service = {"actions.granted": "policy", "fleet.person_changed": "registry"}[subject.rpartition(".")[0]]
         bus = await self.world.stack.bus(service)
         await bus.connection.client.publish(subject, body)
 
@@ -113,25 +113,25 @@ async def test_a_redriven_request_is_decided_and_executed_once_and_its_letter_is
 
 
 async def test_a_dropped_letter_is_gone_and_on_record_with_who_and_why(faulty: Faulty) -> None:
-    await faulty.plant("approvals.resolved.apr_1")
+    await faulty.plant("fleet.person_changed.apr_1")
     (letter,) = await faulty.letters(1)
-    assert letter["consumer"] == "policy-approvals" and "CloudEvents" in letter["reason"]
+    assert letter["consumer"] == "approvals-people" and "CloudEvents" in letter["reason"]
     status, problem, _ = await faulty.world.request("POST", f"{LETTERS}/{letter['seq']}/drop", {"reason": ""})
     assert status == 422 and "reason" in problem["detail"]
     assert (await faulty.order(letter["seq"], "drop"))[0] == 200
     assert await faulty.letters(0) == []
     (dropped,) = await faulty.entries("control.dead_letter_dropped", 1)
     assert (dropped["by"], dropped["reason"]) == ("admin", "the fault is mended")
-    assert (dropped["consumer"], dropped["stream_seq"]) == ("policy-approvals", letter["stream_seq"])
+    assert (dropped["consumer"], dropped["stream_seq"]) == ("approvals-people", letter["stream_seq"])
     assert (await faulty.order(letter["seq"], "drop"))[0] == 404
 
 
 async def test_an_export_verifies_after_letters_left_their_stream(faulty: Faulty) -> None:
     for n in range(3):
-        await faulty.plant(f"approvals.resolved.apr_{n}")
+        await faulty.plant(f"fleet.person_changed.apr_{n}")
     letters = await faulty.letters(3)
     assert (await faulty.order(letters[1]["seq"], "drop"))[0] == 200
-    await faulty.plant("approvals.resolved.apr_9")
+    await faulty.plant("fleet.person_changed.apr_9")
     await faulty.letters(3)
     await faulty.entries("deadletter", 4)
     lines: list[str] = []
@@ -147,14 +147,14 @@ async def test_an_export_verifies_after_letters_left_their_stream(faulty: Faulty
 
 async def test_letters_are_listed_page_by_page_and_by_consumer(faulty: Faulty) -> None:
     for n in range(3):
-        await faulty.plant(f"approvals.resolved.apr_{n}")
+        await faulty.plant(f"fleet.person_changed.apr_{n}")
     await faulty.plant("actions.granted.worker-1")
     await faulty.letters(5)  # executor and gateway each have one of the grant
-    world, mine = faulty.world, await faulty.letters(3, consumer="policy-approvals")
-    assert [item["subject"] for item in mine] == [f"approvals.resolved.apr_{n}" for n in range(3)]
-    page = await world.ok("GET", f"{LETTERS}?limit=2&consumer=policy-approvals")
+    world, mine = faulty.world, await faulty.letters(3, consumer="approvals-people")
+    assert [item["subject"] for item in mine] == [f"fleet.person_changed.apr_{n}" for n in range(3)]
+    page = await world.ok("GET", f"{LETTERS}?limit=2&consumer=approvals-people")
     assert page["items"] == mine[:2] and page["next"] == mine[1]["seq"]
-    page = await world.ok("GET", f"{LETTERS}?limit=2&consumer=policy-approvals&after={page['next']}")
+    page = await world.ok("GET", f"{LETTERS}?limit=2&consumer=approvals-people&after={page['next']}")
     assert page == {"items": mine[2:], "next": None}
     assert {i["consumer"] for i in await faulty.letters(2, stream="ACTIONS")} == {
         "executor-actions",
@@ -163,7 +163,7 @@ async def test_letters_are_listed_page_by_page_and_by_consumer(faulty: Faulty) -
     status, problem, _ = await world.request("GET", f"{LETTERS}?consumer=policy")
     assert status == 422 and "policy-actions, policy-approvals" in problem["detail"]
     async with asyncio.timeout(10):
-        while 'countersign_dead_letters_open{consumer="policy-approvals"} 3.0' not in metrics(world):
+        while 'countersign_dead_letters_open{consumer="approvals-people"} 3.0' not in metrics(world):
             await asyncio.sleep(0.05)
     assert 'countersign_messages_dead_total{consumer="gateway-progress"} 1.0' in metrics(world)
 
@@ -172,7 +172,7 @@ async def test_only_who_mends_sees_and_ends_them(faulty: Faulty) -> None:
     world = faulty.world
     for role in ("operator", "reader"):
         world.tokens[role] = (await world.ok("POST", "/api/v1/people", {"name": role, "roles": [role]}))["token"]
-    await faulty.plant("approvals.resolved.apr_1")
+    await faulty.plant("fleet.person_changed.apr_1")
     (letter,) = await faulty.letters(1)
     for nobody in ("reader", "alice", "worker-1"):
         assert (await world.request("GET", LETTERS, as_=nobody))[0] == 403
@@ -184,12 +184,12 @@ async def test_only_who_mends_sees_and_ends_them(faulty: Faulty) -> None:
 
 
 async def test_a_service_that_is_away_is_named_and_the_letter_stays(faulty: Faulty) -> None:
-    await faulty.plant("approvals.resolved.apr_1")
+    await faulty.plant("fleet.person_changed.apr_1")
     (letter,) = await faulty.letters(1)
     await faulty.entries("deadletter", 1)
-    await faulty.world.services["policy"].stop()
+    await faulty.world.services["approvals"].stop()
     status, problem = await faulty.order(letter["seq"], "redrive")
-    assert status == 503 and "policy service is not running" in problem["detail"]
+    assert status == 503 and "approvals service is not running" in problem["detail"]
     assert await faulty.letters(1) == [letter]
     (event,) = await faulty.entries("control.dead_letter_redriven", 1)
     assert event["outcome"] == "unanswered"
@@ -197,7 +197,7 @@ async def test_a_service_that_is_away_is_named_and_the_letter_stays(faulty: Faul
 
 async def test_a_letter_that_the_ledger_does_not_have_yet_stays(faulty: Faulty) -> None:
     await faulty.world.services["audit"].stop()
-    await faulty.plant("approvals.resolved.apr_1")
+    await faulty.plant("fleet.person_changed.apr_1")
     (letter,) = await faulty.letters(1)
     for what in ("redrive", "drop"):
         status, problem = await faulty.order(letter["seq"], what)

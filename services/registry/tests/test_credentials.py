@@ -50,7 +50,7 @@ async def test_issued_credentials_are_on_the_record_and_their_secrets_nowhere(fl
     tables = [
         row["name"] for row in await fleet.sql("SELECT tablename AS name FROM pg_tables WHERE schemaname = 'registry'")
     ]
-    assert len(tables) == 18
+    assert len(tables) == 20
     rows = [str(row) for table in tables for row in await fleet.sql(f"SELECT t::text FROM {table} t")]
     assert not [row for row in rows if seed in row or issued.http_token in row]
 

@@ -49,6 +49,12 @@ class Pace:
     pause_s: float = 0.05
 
 
+def write_webhook_secret(system: System) -> None:
+    """The secret that the declared webhook names."""
+    secret = "whsec_" + base64.b64encode(b"of no other system than this").decode()
+    (system.layout.webhook_secrets / SECRET).write_text(secret)
+
+
 @dataclass
 class Traffic:
     """Started by :meth:`prepare` and :meth:`run`; ``seed`` fixes what is asked for, not when it is answered."""
@@ -70,8 +76,7 @@ class Traffic:
 
     async def prepare(self) -> None:
         """Declare what is governed, issue the agents' credentials, appoint a person who votes."""
-        secret = "whsec_" + base64.b64encode(b"of no other system than this").decode()
-        (self.system.layout.webhook_secrets / SECRET).write_text(secret)
+        write_webhook_secret(self.system)
         given = {"documents": documents(self.downstream.url), "dry_run": False}
         applied = await self.system.ok("POST", "/api/v1/apply", given)
         assert not applied["errors"], applied["errors"]

@@ -21,6 +21,12 @@ ACTED_ON = {kind.spec.type for kind in EVENTS.values() if consumers_of(kind.spec
     "countersign.actions.started.v1",
     "countersign.actions.reconciled.v1",
     "countersign.actions.refused.v1",
+    # these need a rule with stages, and time that passes; they are told on, and decide nothing
+    "countersign.approvals.advanced.v1",
+    "countersign.approvals.escalated.v1",
+    "countersign.approvals.overdue.v1",
+    "countersign.approvals.reminded.v1",
+    "countersign.approvals.vote_voided.v1",
 }
 
 

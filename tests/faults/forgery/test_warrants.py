@@ -116,8 +116,8 @@ async def test_a_good_warrant_does_not_cover_another_action(scene: Scene) -> Non
     """Each field of the action altered in turn, under a warrant that was issued for what it was before."""
     real = await a_grant(scene)
     calls = list(scene.world.downstream.calls)
-    # which say nothing of what would be executed
-    unbound = {"reason", "requested_at", "amends"}
+    # which say nothing of what would be executed; a box that is said to be of another action does not open
+    unbound = {"reason", "requested_at", "amends", "sealed_for"}
     bound = set(Action.model_fields) - unbound
     changes: dict[str, Any] = {
         "request_id": new_id(),
