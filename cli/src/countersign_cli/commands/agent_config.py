@@ -52,7 +52,7 @@ def set_(
     client, base = Client.find(), _path(whose, of_type)
     query = {} if of_type else {"layer": "runtime" if runtime else "agent"}
     versions = client.get(f"{base}/history", query | {"limit": 1})["items"]
-    values = dict(versions[0]["values"]) if versions else {}
+    values = {name: value for name, value in versions[0]["values"].items() if value is not None} if versions else {}
     for each in setting:
         _change(values, each)
     body: dict[str, Any] = {"values": values, "reason": reason, "base": versions[0]["version"] if versions else 0}
@@ -70,7 +70,7 @@ def history(whose: str, runtime: Runtime = False, of_type: OfType = False, json:
     found = Client.find().get(f"{_path(whose, of_type)}/history", query)
     if json:
         return print_json(found)
-    rows = [(i["version"], i["by"], ago(i["at"]), i["reason"], jsonlib.dumps(i["values"])) for i in found["items"]]
+    rows = [(i["version"], i["by"], ago(i["at"]), i["reason"], _said(i["values"])) for i in found["items"]]
     table(("VERSION", "BY", "WHEN", "WHY", "VALUES"), rows, "nobody has set this layer")
 
 
@@ -84,6 +84,10 @@ def rollback(
     if not of_type:
         body["layer"] = "runtime" if runtime else "agent"
     _tell(Client.find().post(f"{_path(whose, of_type)}/rollback", body), json)
+
+
+def _said(values: dict[str, Any]) -> str:
+    return jsonlib.dumps({name: value for name, value in values.items() if value is not None})
 
 
 def _path(whose: str, of_type: bool) -> str:
@@ -106,10 +110,10 @@ def _change(values: dict[str, Any], setting: str) -> None:
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     def said(name: str, of: dict[str, Any]) -> bool:
-        return name in of if name in _OWN else name in of.get("settings", {})
+        return of.get(name) is not None if name in _OWN else name in (of.get("settings") or {})
 
-    values = {name: value for name, value in found["effective"].items() if name in _OWN}
-    values |= found["effective"].get("settings", {})
+    effective = found["effective"]
+    values = {name: effective[name] for name in _OWN} | (effective.get("settings") or {})
     return [
         (
             name,

@@ -142,6 +142,9 @@ class Tracer:
         """Send what waits; takes as long as the receiver's timeout at most. Blocks."""
         if self._provider is not None:
             self._provider.shutdown()
+            # the SDK's processor starts its thread anew in every child that is forked, for as long as it is kept
+            self._provider = None
+        self.on = False
 
     def _begin(
         self, name: str, kind: Kind, parent: str | None, attributes: Attributes | None, link: str | None

@@ -11,6 +11,7 @@ exception; :class:`CountersignError` is raised when the request itself could not
 """
 
 from countersign_contracts.actions import FINAL_STATES, ActionResult
+from countersign_contracts.agent_config import ConfigValues
 from countersign_contracts.approvals import ApprovalProgress
 from countersign_contracts.errors import CountersignError, Unavailable
 
@@ -23,6 +24,7 @@ __all__ = [
     "FINAL_STATES",
     "Agent",
     "ApprovalProgress",
+    "ConfigValues",
     "CountersignError",
     "Outcome",
     "Unavailable",
