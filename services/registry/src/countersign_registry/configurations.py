@@ -163,9 +163,6 @@ class Configurations:
 
     async def hear(self, agent_id: str, said: Configured) -> None:
         """An agent applied a configuration, or would not."""
-        waiting = self._awaited.get((agent_id, said.digest))
-        if waiting is not None and not waiting.done():
-            waiting.set_result(said)
         applied = Applied(digest=said.digest, result=said.result, reason=said.reason, at=now())
         async with self._store.transaction() as connection:
             new = await self._configs.say(connection, agent_id, applied)
@@ -177,6 +174,10 @@ class Configurations:
         if new:
             self._said.labels(said.result).inc()
             self._outbox.wake()
+        # whoever is told that it is in force finds it so
+        waiting = self._awaited.get((agent_id, said.digest))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(said)
 
     # --- parts --------------------------------------------------------------------------------------
 
