@@ -52,7 +52,7 @@ OF_AGENTS = {
     topology.RESULTS_TYPE,
 }
 quick = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

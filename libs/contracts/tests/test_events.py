@@ -159,7 +159,7 @@ TRAVELLERS: list[type[Frozen]] = list(
     )
 )
 quick = settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow],
