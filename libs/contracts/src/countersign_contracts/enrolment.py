@@ -5,7 +5,7 @@ and orders for many agents at once.
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints
 
@@ -254,6 +254,18 @@ class RegisterWithToken(Command):
     token_sha256: Sha256
     nkey: Nkey | None = None
     signature: Signature | None = None
+
+    @classmethod
+    def of(cls, said: Registration) -> Self:
+        """What an agent said, without the token itself."""
+        return cls(
+            agent_name=said.agent_name,
+            agent_version=said.agent_version,
+            agent_type=said.agent_type,
+            token_sha256=token_sha256(said.discovery_token),
+            nkey=said.nkey,
+            signature=said.signature,
+        )
 
 
 def registration_text(agent_type: str, agent_name: str, agent_version: str, nkey: str, token_sha256: str) -> bytes:

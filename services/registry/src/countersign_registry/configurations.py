@@ -126,12 +126,12 @@ class Configurations:
             ):
                 return ConfigChange(version=present, before=before, changed=False)
             agents = await self._whose(connection, command.scope)
-            values = await self._checked(connection, version, agents)
+            counting = await self._checked(connection, version, agents)
             await self._configs.add(connection, version)
             await self._outbox.add(connection, [ConfigChanged(change=version, before=before)])
         self._outbox.wake()
         change = ConfigChange(version=version, before=before, changed=True)
-        return await self._sent(change, agents, values, command.wait_s)
+        return await self._sent(change, agents, counting, command.wait_s)
 
     async def roll_back(self, command: RollBackConfig) -> ConfigChange:
         """Set a layer to what an earlier version said. Raises `not_found`, and what :meth:`set` raises."""
@@ -195,39 +195,34 @@ class Configurations:
 
     async def _checked(
         self, connection: Connection, new: ConfigVersion, agents: Sequence[Configurable]
-    ) -> dict[str, ConfigValues]:
+    ) -> dict[str, Configuration]:
         """What would count for each agent. Raises `invalid` for one that it would not be right for."""
-        scopes = sorted(
-            {new.scope, *(scope for agent in agents if agent.own or len(agents) == 1 for scope in _scopes(agent))}
-        )
+        # of a type, those without a layer of their own are all alike
+        of_a_type = new.scope.startswith("type:")
+        apart = [agent for agent in agents if agent.own or not of_a_type]
+        alike = [agent for agent in agents if of_a_type and not agent.own]
+        scopes = sorted({new.scope, *(scope for agent in apart for scope in _scopes(agent))})
         versions = dict(await self._configs.present(connection, scopes)) | {new.scope: new}
-        found: dict[str, ConfigValues] = {}
-        schema_of = {
-            agent.agent_type: versions[f"type:{agent.agent_type}"].settings_schema
-            for agent in agents
-            if f"type:{agent.agent_type}" in versions
-        }
-        shared: ConfigValues | None = None
-        for agent in agents:
-            own = agent.own or not new.scope.startswith("type:")
-            if own or shared is None:
-                values = effective(layers_of(agent.agent_id, agent.agent_type, self._environment, versions))
-                check_settings(f"agent {agent.agent_id}", values, schema_of.get(agent.agent_type))
-                if not own:
-                    shared = values
-            found[agent.agent_id] = values if own or shared is None else shared
+        found = {agent.agent_id: self._counting(agent, versions) for agent in apart}
+        if alike:
+            found |= dict.fromkeys((agent.agent_id for agent in alike), self._counting(alike[0], versions))
         return found
 
+    def _counting(self, agent: Configurable, versions: Mapping[str, ConfigVersion]) -> Configuration:
+        values = effective(layers_of(agent.agent_id, agent.agent_type, self._environment, versions))
+        of_type = versions.get(f"type:{agent.agent_type}")
+        check_settings(f"agent {agent.agent_id}", values, of_type.settings_schema if of_type is not None else None)
+        return Configuration(digest=config_digest(values), values=values)
+
     async def _sent(
-        self, change: ConfigChange, agents: Sequence[Configurable], values: Mapping[str, ConfigValues], wait_s: float
+        self, change: ConfigChange, agents: Sequence[Configurable], counting: Mapping[str, Configuration], wait_s: float
     ) -> ConfigChange:
         """Send it to the agents, and wait for what those say that run."""
         loop = asyncio.get_running_loop()
         waiting: dict[str, asyncio.Future[Configured]] = {}
         keys = []
         for agent in agents:
-            counts = values[agent.agent_id]
-            body = Configuration(digest=config_digest(counts), values=counts)
+            body = counting[agent.agent_id]
             if agent.running:
                 waiting[agent.agent_id] = loop.create_future()
                 keys.append((agent.agent_id, body.digest))

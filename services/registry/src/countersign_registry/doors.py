@@ -26,7 +26,6 @@ from countersign_contracts.enrolment import (
     Registration,
     Renewal,
     RenewCredentials,
-    token_sha256,
 )
 from countersign_contracts.errors import CountersignError, Malformed, Unavailable
 from countersign_contracts.model import Frozen, explain
@@ -115,17 +114,7 @@ class Doors:
             self._log.warning("reply not sent; the agent asks again", error=str(error))
 
     async def _register(self, msg: Msg) -> Frozen:
-        said = _read(msg.data, Registration)
-        return await self._enrolment.register(
-            RegisterWithToken(
-                agent_name=said.agent_name,
-                agent_version=said.agent_version,
-                agent_type=said.agent_type,
-                token_sha256=token_sha256(said.discovery_token),
-                nkey=said.nkey,
-                signature=said.signature,
-            )
-        )
+        return await self._enrolment.register(RegisterWithToken.of(_read(msg.data, Registration)))
 
     async def _renew(self, msg: Msg) -> Frozen:
         agent_id = subjects.agent_of(msg.subject)

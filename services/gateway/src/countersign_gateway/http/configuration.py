@@ -72,16 +72,7 @@ async def set_configuration(
     agent_id: AgentId, body: ConfigBody, person: Operator, parts: PartsOf, layer: OwnLayer = "agent"
 ) -> Any:
     """Replace an agent's layer; one that runs is sent it, and its answer is told."""
-    return await parts.bus.ask(
-        SetConfig(
-            scope=f"{layer}:{agent_id}",
-            values=body.values,
-            base=body.base,
-            by=person.name,
-            reason=body.reason,
-            wait_s=body.wait_s,
-        )
-    )
+    return await parts.bus.ask(SetConfig(scope=f"{layer}:{agent_id}", by=person.name, **dict(body)))
 
 
 @router.get("/agents/{agent_id}/config/effective", response_model=Configuration)
@@ -127,17 +118,7 @@ async def roll_back_configuration(agent_id: AgentId, body: RollbackBody, person:
 @router.put("/agent-types/{agent_type}/config", response_model=ConfigChange)
 async def set_type_configuration(agent_type: AgentType, body: TypeConfigBody, person: Operator, parts: PartsOf) -> Any:
     """Replace the layer of every agent of a type."""
-    return await parts.bus.ask(
-        SetConfig(
-            scope=f"type:{agent_type}",
-            values=body.values,
-            settings_schema=body.settings_schema,
-            base=body.base,
-            by=person.name,
-            reason=body.reason,
-            wait_s=body.wait_s,
-        )
-    )
+    return await parts.bus.ask(SetConfig(scope=f"type:{agent_type}", by=person.name, **dict(body)))
 
 
 @router.get("/agent-types/{agent_type}/config/history", response_model=ConfigVersions)

@@ -29,7 +29,6 @@ from countersign_contracts.enrolment import (
     Renewed,
     RevokeDiscoveryToken,
     TokenGrant,
-    token_sha256,
 )
 from countersign_contracts.fleet import HEARTBEAT_S, AgentStatus, AgentType, Owner
 from countersign_contracts.ids import AgentId, Env, ProfileName
@@ -83,16 +82,7 @@ async def registrant(request: Request, _: Scheme) -> None:
 
 async def register_itself(said: Registration, parts: Parts) -> Registered:
     """What an agent is answered that registers itself."""
-    registered: Registered = await parts.bus.ask(
-        RegisterWithToken(
-            agent_name=said.agent_name,
-            agent_version=said.agent_version,
-            agent_type=said.agent_type,
-            token_sha256=token_sha256(said.discovery_token),
-            nkey=said.nkey,
-            signature=said.signature,
-        )
-    )
+    registered: Registered = await parts.bus.ask(RegisterWithToken.of(said))
     await parts.agents.reach(registered.agent_id, registered.revision)
     return registered
 
