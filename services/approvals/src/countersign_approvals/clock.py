@@ -18,7 +18,6 @@ from countersign_contracts.model import now
 from .measures import Measures
 from .outbox import Outbox
 from .refusals import Refusals
-from .rules import waits_on
 from .store import Approval, Store
 from .telling import resolved
 
@@ -66,8 +65,7 @@ class Clock:
                 if after.state == "expired":
                     expired.append(after.approval_id)
                 else:
-                    asks = waits_on(after.rule, after.votes, after.escalated_to, after.held)
-                    await self._store.set_progress(connection, after, asks)
+                    await self._store.set_progress(connection, after)
             await self._store.resolve(connection, expired, "expired", at)
             told = await self._outbox.add(connection, events)
         await self._failpoints.hit("approvals.after_timer_before_publish")

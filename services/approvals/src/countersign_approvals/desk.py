@@ -16,7 +16,7 @@ from .declarations import Declared
 from .measures import Measures
 from .outbox import Outbox
 from .roster import Roster
-from .rules import admit, own_names, waits_on
+from .rules import admit, own_names
 from .standings import StandingApprovals
 from .store import Approval, New, Store
 from .telling import count, everything, requested, resolved
@@ -129,13 +129,7 @@ class Desk:
                 own=place.own,
             )
             counted = count(approval, vote, at)
-            await self._store.add_vote(connection, approval_id, vote)
-            if counted.ended is not None:
-                await self._store.resolve(connection, [approval_id], counted.ended, at)
-            else:
-                after = counted.approval
-                asks = waits_on(rule, after.votes, after.escalated_to, held)
-                await self._store.set_asks(connection, approval_id, asks)
+            await self._store.keep_vote(connection, counted.approval, counted.ended, at)
             told = await self._outbox.add(connection, [(event, approval.traceparent) for event in counted.events])
         await self._outbox.send(told)
         if counted.ended is not None:
@@ -171,5 +165,4 @@ def asked_for(held: ActionHeld, rules: tuple[Declared, ...], at: datetime, trace
 def _new(approval: Approval, delivery: Delivery) -> New:
     held = approval.held
     barred = frozenset() if approval.rule.allow_own else own_names(held.action, held.owner_oncall)
-    asks = waits_on(approval.rule, (), (), held)
-    return New(approval, delivery.envelope.body, asks, sorted(name for name in barred if "\0" not in name))
+    return New(approval, delivery.envelope.body, sorted(name for name in barred if "\0" not in name))

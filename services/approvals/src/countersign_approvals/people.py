@@ -13,7 +13,7 @@ from countersign_contracts.model import now
 from .measures import Measures
 from .outbox import Outbox
 from .roster import Roster
-from .rules import still_counts, waits_on
+from .rules import still_counts
 from .standings import StandingApprovals
 from .store import Store
 
@@ -70,8 +70,7 @@ class PeopleChanges:
             votes = tuple(v for v in approval.votes if v is not vote)
             after = replace(approval, votes=votes, voided=(*approval.voided, vote))
             await self._store.void(connection, approval_id, name, at)
-            asks = waits_on(after.rule, after.votes, after.escalated_to, after.held)
-            await self._store.set_asks(connection, approval_id, asks)
+            await self._store.set_asks(connection, after)
             voided: Event = ApprovalVoteVoided(
                 approval_id=approval_id,
                 action=approval.held.action.ref(),

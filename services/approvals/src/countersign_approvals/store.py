@@ -20,6 +20,7 @@ from countersign_contracts.approvals import Amendment, ApprovalState, AskedBy, V
 from countersign_contracts.fleet import PersonRecord
 
 from .choosing import Agenda, Appointment
+from .rules import waits_on
 
 _FIELDS = (
     "approval_id, state, held, requested_at, deadline, resolved_at, traceparent, asked_by, agenda, agenda_done,"
@@ -95,6 +96,11 @@ class Approval:
         """Whether it stays open after its deadline."""
         return self.rule.at_deadline == "pause"
 
+    @property
+    def asks(self) -> list[str]:
+        """Whom the open stage asks."""
+        return waits_on(self.rule, self.votes, self.escalated_to, self.held)
+
     def next_at(self) -> datetime | None:
         """When something happens by itself, if it stays pending."""
         times = [item.at for item in self.agenda[self.agenda_done :]]
@@ -103,11 +109,10 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class New:
-    """An approval to be written: the event's body as received, whom it asks first, and whose own it is."""
+    """An approval to be written: the event's body as received, and whose own it is."""
 
     approval: Approval
     body: bytes
-    asks: Sequence[str]
     barred: Sequence[str]
 
 
@@ -209,11 +214,28 @@ class Store:
         """The person's vote counts no more."""
         await connection.execute(_VOID, approval_id, voter, at)
 
-    async def set_asks(self, connection: Connection, approval_id: str, asks: Sequence[str]) -> None:
-        """Whom the open stage asks now."""
-        await connection.execute("UPDATE approval SET asks = $2 WHERE approval_id = $1", approval_id, list(asks))
+    async def keep_vote(
+        self,
+        connection: Connection,
+        after: Approval,
+        ended: ApprovalState | None,
+        at: datetime,
+        amendment: Amendment | None = None,
+    ) -> None:
+        """Write the last vote of a locked approval, and what became of it thereby."""
+        await self.add_vote(connection, after.approval_id, after.votes[-1])
+        if ended is not None:
+            await self.resolve(connection, [after.approval_id], ended, at, amendment)
+        else:
+            await self.set_asks(connection, after)
 
-    async def set_progress(self, connection: Connection, approval: Approval, asks: Sequence[str]) -> None:
+    async def set_asks(self, connection: Connection, approval: Approval) -> None:
+        """Whom the open stage asks now."""
+        await connection.execute(
+            "UPDATE approval SET asks = $2 WHERE approval_id = $1", approval.approval_id, approval.asks
+        )
+
+    async def set_progress(self, connection: Connection, approval: Approval) -> None:
         """What happened by itself to a locked approval that stays pending."""
         await connection.execute(
             "UPDATE approval SET agenda_done = $2, next_at = $3, escalated_to = $4, overdue = $5, asks = $6"
@@ -223,7 +245,7 @@ class Store:
             approval.next_at(),
             list(approval.escalated_to),
             approval.overdue,
-            list(asks),
+            approval.asks,
         )
 
     async def resolve(
@@ -304,7 +326,7 @@ def _columns(new: New) -> tuple[Any, ...]:
         approval.rule.model_dump_json(exclude_none=True),
         Agenda(items=approval.agenda).model_dump_json(exclude_none=True),
         approval.next_at(),
-        json.dumps(new.asks),
+        json.dumps(new.approval.asks),
         json.dumps(new.barred),
     )
 

@@ -17,7 +17,7 @@ from .outbox import Outbox, Told
 from .reading import Reading, view
 from .refusals import Refusals
 from .roster import Roster, Voter
-from .rules import admit, require_digest, require_open, waits_on
+from .rules import admit, require_digest, require_open
 from .standing_rules import check_offer
 from .standings import StandingApprovals
 from .store import Approval, Store
@@ -101,14 +101,9 @@ class Voting:
             )
         counted = count(approval, vote, at, amendment)
         after, events = counted.approval, list(counted.events)
-        await self._store.add_vote(connection, approval.approval_id, vote)
-        if counted.ended is not None:
-            await self._store.resolve(connection, [approval.approval_id], counted.ended, at, amendment)
-            if counted.ended == "approved":
-                events += await self._standings.grant(connection, after, at)
-        else:
-            asks = waits_on(after.rule, after.votes, after.escalated_to, after.held)
-            await self._store.set_asks(connection, approval.approval_id, asks)
+        await self._store.keep_vote(connection, after, counted.ended, at, amendment)
+        if counted.ended == "approved":
+            events += await self._standings.grant(connection, after, at)
         return counted, await self._outbox.add(connection, [(event, approval.traceparent) for event in events])
 
 
