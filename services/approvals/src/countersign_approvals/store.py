@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -338,7 +339,7 @@ def _approval(row: asyncpg.Record, votes: tuple[Vote, ...], voided: tuple[Vote, 
         held=ActionHeld.from_bytes(row["held"]),
         requested_at=row["requested_at"],
         deadline=row["deadline"],
-        rule=AskedBy.model_validate_json(row["asked_by"]),
+        rule=_asked_by(row["asked_by"]),
         resolved_at=row["resolved_at"],
         traceparent=row["traceparent"],
         agenda=Agenda.model_validate_json(row["agenda"]).items,
@@ -349,6 +350,12 @@ def _approval(row: asyncpg.Record, votes: tuple[Vote, ...], voided: tuple[Vote, 
         votes=votes,
         voided=voided,
     )
+
+
+@lru_cache(maxsize=256)
+def _asked_by(body: str) -> AskedBy:
+    """Rules are few, and approvals by each many."""
+    return AskedBy.model_validate_json(body)
 
 
 def _vote(row: asyncpg.Record) -> Vote:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field, model_validator
 
@@ -140,19 +140,19 @@ async def approvals(
     after: Words | None = None,
 ) -> Any:
     """Approvals, newest first."""
-    return await parts.bus.ask(
-        ListApprovals(
-            state=state,
-            agent_id=agent_id,
-            request_id=request_id,
-            tool=tool,
-            env=env,
-            risk=risk,
-            voter=person.name if mine else None,
-            limit=limit,
-            after=after,
-        )
+    asked = ListApprovals(
+        state=state,
+        agent_id=agent_id,
+        request_id=request_id,
+        tool=tool,
+        env=env,
+        risk=risk,
+        voter=person.name if mine else None,
+        limit=limit,
+        after=after,
     )
+    # a page of large actions is not read once more to be written the same
+    return Response(await parts.bus.ask_bytes(asked), media_type="application/json")
 
 
 class _EventStream(StreamingResponse):
@@ -243,7 +243,7 @@ async def revoke_standing(
 @router.get("/{approval_id}", response_model=ApprovalView)
 async def approval(approval_id: Words, _: Reader, parts: PartsOf) -> Any:
     """One approval, by its id or its action's: the exact arguments, their digest, and whom it waits for."""
-    return await parts.bus.ask(GetApproval(approval_id=approval_id))
+    return Response(await parts.bus.ask_bytes(GetApproval(approval_id=approval_id)), media_type="application/json")
 
 
 @router.post("/{approval_id}/votes", response_model=ApprovalView)
