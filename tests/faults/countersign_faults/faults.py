@@ -51,7 +51,12 @@ FAILPOINTS = (
     "registry.after_publish_before_mark",
 )
 
-Kind = Literal["kill", "pause", "wipe", "cut", "die", "freeze", "disk", "downstream", "two"]
+#: A service's clock is set off by so many seconds, for so long. More than any answer, token of a door or command is
+#: good for: what leans on the time of day must show.
+CLOCK_OFF_S = 100.0
+CLOCK_S = 3.0
+
+Kind = Literal["kill", "pause", "wipe", "cut", "die", "freeze", "clock", "disk", "downstream", "two"]
 
 
 class NotReached(Exception):
@@ -111,7 +116,7 @@ def die(point: str) -> Fault:
     """The service kills itself at a named point, with SIGKILL."""
 
     async def inject(scene: Scene) -> None:
-        await _reached(scene, point, signal.SIGKILL)
+        await _reached(scene, point, signal.SIGKILL.name)
 
     return Fault("die", point, inject, point.split(".")[0], weight=0.6)
 
@@ -122,7 +127,7 @@ def freeze(point: str) -> Fault:
     async def inject(scene: Scene) -> None:
         pid = await scene.system.pid(point.split(".")[0])
         try:
-            await _reached(scene, point, signal.SIGSTOP)
+            await _reached(scene, point, signal.SIGSTOP.name)
             await asyncio.sleep(PAUSE_S)
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -130,10 +135,20 @@ def freeze(point: str) -> Fault:
     return Fault("freeze", point, inject, weight=0.2)
 
 
-async def _reached(scene: Scene, point: str, wanted: signal.Signals) -> None:
+def clock(service: str, seconds: float) -> Fault:
+    """The service's time of day jumps, stays off for a while, and jumps back."""
+
+    async def inject(scene: Scene) -> None:
+        await _reached(scene, f"{service}.clock", f"{seconds} {CLOCK_S}")
+        await asyncio.sleep(CLOCK_S)
+
+    return Fault("clock", f"{service} {'ahead' if seconds > 0 else 'behind'}", inject, weight=0.4)
+
+
+async def _reached(scene: Scene, point: str, wanted: str) -> None:
     file = scene.system.failpoints / point
     draft = scene.system.failpoints / f".{point}"
-    draft.write_text(wanted.name)
+    draft.write_text(wanted)
     draft.rename(file)
     try:
         async with asyncio.timeout(REACHED_S):
@@ -211,6 +226,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault("wipe", "nats", _wipe, "nats", weight=2.0),
     Fault("cut", "postgres", _cut_database, weight=1.0),
     Fault("cut", "nats", _cut_bus, weight=1.0),
+    # audit's clock is the one that the validators measure by
+    *(clock(service, sign * CLOCK_OFF_S) for service in CORE_SERVICES if service != "audit" for sign in (1, -1)),
     Fault("disk", "full under the ledger", _disk_full, weight=0.7),
     downstream_is("slow"),
     downstream_is("drops"),
@@ -232,7 +249,7 @@ def can_be_at_once(first: Fault, second: Fault) -> bool:
     """Whether they do not get into each other's way: other processes, and no waiting for traffic to come by."""
     whole = {"everything"}
     named = {each.victim or each.what for each in (first, second)}
-    return len(named) == 2 and not named & whole and not {first.kind, second.kind} & {"die", "freeze"}
+    return len(named) == 2 and not named & whole and not {first.kind, second.kind} & {"die", "freeze", "clock"}
 
 
 def by_name(names: list[str]) -> list[Fault]:

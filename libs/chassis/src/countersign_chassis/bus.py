@@ -203,7 +203,13 @@ class Bus:
         envelope.verify(self._trust)
         if envelope.type != kind.rpc.type or COMMANDS.get(envelope.type) is not kind:
             raise Refused(f"{msg.subject} takes {kind.rpc.type}, not {envelope.type}")
+        caller = envelope.source.removeprefix(source_of(""))
         age = datetime.now(UTC) - datetime.fromisoformat(envelope.time)
         if abs(age) > COMMAND_MAX_AGE:
-            raise Refused(f"the command is {age.total_seconds():.0f} s old; at most {COMMAND_MAX_AGE.seconds} s count")
-        return kind.from_bytes(envelope.body), envelope.source.removeprefix(source_of(""))
+            # whoever asked at the caller's door did nothing wrong: they are to come back
+            raise Unavailable(
+                f"service {caller} made its command {age.total_seconds():.0f} s ago by the clock of service"
+                f" {kind.rpc.service}, and {COMMAND_MAX_AGE.seconds} s are allowed: their clocks differ, or it was"
+                " replayed"
+            )
+        return kind.from_bytes(envelope.body), caller
