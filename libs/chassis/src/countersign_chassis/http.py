@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from countersign_contracts.errors import CountersignError
+from countersign_contracts.errors import PROBLEM_JSON, CountersignError, Unavailable
 
 from .metrics import Metrics
 from .tls import ServerCertificate
@@ -40,7 +40,7 @@ class HttpServer:
         context = certificate.context if certificate is not None else None
         self._server = _Uvicorn(
             uvicorn.Config(
-                app,
+                _ToldWhenCut(app),
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
@@ -76,6 +76,31 @@ class HttpServer:
         self._server.should_exit = True
         if self._task is not None:
             await asyncio.wait([self._task], timeout=4)
+
+
+class _ToldWhenCut:
+    """What is not answered yet when the process ends is told so; the HTTP server would answer a bare 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answered = False
+
+        async def heard(message: MutableMapping[str, Any]) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, heard)
+        except asyncio.CancelledError:
+            if scope["type"] == "http" and not answered:
+                problem = Unavailable("this process stops; ask again").problem()
+                headers = {"retry-after": "1"}
+                cut = JSONResponse(problem, problem["status"], headers, media_type=PROBLEM_JSON)
+                await cut(scope, receive, send)
+            raise
 
 
 class TracedApp:

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from typing import Any
 
 PROBLEM_PREFIX = "urn:countersign:problem:"
+#: The media type of a problem over HTTP.
+PROBLEM_JSON = "application/problem+json"
 
 #: code -> (HTTP status, title). The code is stable: clients may branch on it.
 PROBLEMS: Mapping[str, tuple[int, str]] = {

@@ -11,11 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from countersign_chassis.outages import OUTAGES
-from countersign_contracts.errors import CountersignError
+from countersign_contracts.errors import PROBLEM_JSON, CountersignError
 
 from ..submission import database_away
-
-PROBLEM_JSON = "application/problem+json"
 
 #: Where a path takes two kinds of bodies: which one it was read as. No part of where the fault is.
 AS_PERSON, AS_AGENT = "as-person", "as-agent"
