@@ -87,9 +87,9 @@ async def test_stops_and_agents_are_counted(world: World) -> None:
     assert shown["countersign_stops_oldest_seconds"] > 0
     assert 'countersign_agents{status="active"}' in await page(world, "registry")
     async with world.agent("worker-1") as agent:
-        await agent.heartbeat("on fire")
-    await until(world, "registry", 'countersign_agents_heard{said="unhealthy"}', 1)
-    await until(world, "registry", 'countersign_agents_heard{said="never"}', 1)
+        await agent.heartbeat()
+        await until(world, "registry", 'countersign_agents_seen{phase="running"}', 1)
+        await until(world, "registry", 'countersign_agents_seen{phase="registered"}', 1)
 
 
 async def test_every_service_shows_its_queues_and_its_pool(world: World) -> None:
