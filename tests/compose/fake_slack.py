@@ -5,7 +5,7 @@ import json
 import sys
 
 sys.path.insert(0, "/tests")
-from slack import FakeSlack
+from countersign_harness.slack import FakeSlack
 
 
 async def main() -> None:
