@@ -24,7 +24,7 @@ test: check ## Run everything CI runs
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 test-compose: $(READY) ## The containers on a real engine; skipped where there is none
-	@$(BIN)/python tests/compose/run.py
+	@PYTHONPATH=tests/harness $(BIN)/python tests/compose/run.py
 
 test-cluster: $(READY) ## Three nats-servers, each killed in turn under traffic
 	$(BIN)/python -m pytest -m cluster -s tests/faults/test_cluster.py

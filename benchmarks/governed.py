@@ -19,7 +19,7 @@ import uvloop
 from countersign_cli.client import Client
 from countersign_cli.commands.demo import free_ports
 from countersign_cli.embedded.datadir import DataDir, write_secret
-from countersign_cli.local import BACK
+from countersign_contracts.event import CORE_SERVICES
 from countersign_sdk import Agent, CountersignError
 from load import Result, measure
 
@@ -74,7 +74,7 @@ class System:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ports = free_ports(3)
-        while any(port + len(BACK) > 65000 for port in self.ports):
+        while any(port + len(CORE_SERVICES) > 65000 for port in self.ports):
             self.ports = free_ports(3)
         self.url = f"http://127.0.0.1:{self.ports[0]}"
         self.nats_url = f"nats://127.0.0.1:{self.ports[1]}"

@@ -26,7 +26,7 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from countersign_cli.embedded.datadir import write_secret
+from countersign_cli.embedded.datadir import DataDir, write_secret
 from countersign_contracts import subjects
 from countersign_contracts.actions import FINAL_STATES
 from countersign_contracts.ids import new_id
@@ -217,7 +217,9 @@ async def _watch(system: System, seen: Seen) -> None:
 
 
 def _metrics(system: System) -> str:
-    with urllib.request.urlopen(f"{system.url}/metrics", timeout=10) as answer:  # noqa: S310
+    run = DataDir(system.folder).read_run()
+    port = run.ports["gateway"] if run else 0
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         return str(answer.read().decode())
 
 

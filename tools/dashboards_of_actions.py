@@ -140,9 +140,10 @@ APPROVALS = Dashboard(
         ),
         Panel(
             "Waiting",
-            "Pending approvals over time.",
+            "Pending approvals over time, by their age.",
             "short",
-            (Query("max(countersign_approvals_pending)", "pending"),),
+            (Query("max by (age) (countersign_approvals_pending_by_age)", "{{age}}"),),
+            stacked=True,
         ),
         Panel(
             "Time to decision",
@@ -152,10 +153,58 @@ APPROVALS = Dashboard(
         ),
         Panel(
             "Votes refused",
-            "Votes that did not count, by reason.",
+            "Votes that did not count, by reason; and those that counted until who cast them was entitled no more.",
             "ops",
-            rate("countersign_votes_refused_total", "reason"),
+            (
+                *rate("countersign_votes_refused_total", "reason"),
+                Query("sum(rate(countersign_votes_voided_total[$__rate_interval]))", "voided"),
+            ),
             stacked=True,
+        ),
+        Panel(
+            "Nobody answers",
+            "In the time shown: reminders, further people asked, approvals kept open after their deadline.",
+            "short",
+            (
+                increase("countersign_approval_reminders_total", "reminded"),
+                increase("countersign_approval_escalations_total", "escalated"),
+                increase("countersign_approvals_overdue_total", "overdue"),
+            ),
+            kind="bargauge",
+        ),
+        Panel(
+            "Standing approvals",
+            "In the time shown: given, and the actions that they approved.",
+            "short",
+            (
+                increase("countersign_standing_granted_total", "given"),
+                increase("countersign_standing_uses_total", "used"),
+            ),
+            kind="bargauge",
+        ),
+        Panel(
+            "Posts to webhooks",
+            "Each second, by what became of them.",
+            "ops",
+            rate("countersign_webhook_tries_total", "webhook, result"),
+        ),
+        Panel(
+            "Webhooks wait",
+            "Events that a webhook was not told yet.",
+            "short",
+            (Query("max by (webhook) (countersign_webhook_deliveries_pending)", "{{webhook}}"),),
+        ),
+        Panel(
+            "Oldest event for a webhook",
+            "How long it has not been told.",
+            "s",
+            (Query("max by (webhook) (countersign_webhook_oldest_seconds)", "{{webhook}}"),),
+        ),
+        Panel(
+            "A post to a webhook",
+            "How long one takes.",
+            "s",
+            quantiles("countersign_webhook_post_seconds"),
         ),
     ),
 )

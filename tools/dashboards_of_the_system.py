@@ -15,10 +15,10 @@ FLEET = Dashboard(
             stacked=True,
         ),
         Panel(
-            "Active agents by their last heartbeat",
-            "Silent: none for five minutes. Never: none came, which is allowed.",
+            "Agents by what they are seen to do",
+            "Registered: no heartbeat came, which is allowed. Failed: silent, and did not say that it stops.",
             "short",
-            (Query("max by (said) (countersign_agents_heard)", "{{said}}"),),
+            (Query("max by (phase) (countersign_agents_seen)", "{{phase}}"),),
             stacked=True,
         ),
         Panel(

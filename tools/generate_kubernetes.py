@@ -1,11 +1,13 @@
-"""Writes deploy/kubernetes/services.yaml: each service with what the code says is its own, so that neither drifts.
+"""Writes services.yaml and slack/service.yaml of deploy/kubernetes: each service with what the code says is its own, so
+that neither drifts.
 
-`--check` writes nothing and exits with 1 where the file is not current. Everything else in that folder is by hand.
+`--check` writes nothing and exits with 1 where one is not current. Everything else in that folder is by hand.
 """
 
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from countersign_contracts import topology
 from countersign_contracts.event import CORE_SERVICES
 from workspace import ROOT
 
-FILE = ROOT / "deploy" / "kubernetes" / "services.yaml"
+FOLDER = ROOT / "deploy" / "kubernetes"
+#: What each file has; Slack is a component, which an overlay asks for.
+FILES = {"services.yaml": CORE_SERVICES, "slack/service.yaml": ("slack",)}
 COMMAND = "make docs"
 USER = 10001
-FOLDER, TLS = "/var/lib/countersign", "/etc/countersign"
+OWN, TLS = "/var/lib/countersign", "/etc/countersign"
 HTTP_PORT, HEALTH_PORT = 8001, 8010
 #: Most replicas, where a consumer's lag decides between two and that many. The others are fixed at two.
 MOST = {"gateway": 4, "policy": 6, "approvals": 4, "executor": 6}
@@ -30,10 +34,10 @@ PROMETHEUS = "http://prometheus-operated.monitoring.svc:9090"
 _HEAD = f"# Written by `{COMMAND}` (tools/generate_kubernetes.py); change it there, or by a patch in an overlay.\n"
 
 
-def text() -> str:
-    """The whole file."""
+def text(services: Sequence[str]) -> str:
+    """The whole file that has these services."""
     own = files()
-    documents = [document for service in CORE_SERVICES for document in _of(service, own[service])]
+    documents = [document for service in services for document in _of(service, own[service])]
     return _HEAD + "".join("---\n" + yaml.safe_dump(each, sort_keys=False, width=120) for each in documents)
 
 
@@ -48,7 +52,8 @@ def files() -> dict[str, list[str]]:
                 for file in (folder / "out" / service).rglob("*")
                 if file.is_file()
             )
-            for service in CORE_SERVICES
+            for services in FILES.values()
+            for service in services
         }
 
 
@@ -110,7 +115,7 @@ def _pod(service: str, own: list[str]) -> dict[str, Any]:
 def _container(service: str) -> dict[str, Any]:
     env = [{"name": "COUNTERSIGN_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     mounts = [
-        {"name": "own", "mountPath": FOLDER, "readOnly": True},
+        {"name": "own", "mountPath": OWN, "readOnly": True},
         {"name": "nats-ca", "mountPath": f"{TLS}/nats-ca", "readOnly": True},
         {"name": "postgres-ca", "mountPath": f"{TLS}/postgres-ca", "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
@@ -126,6 +131,9 @@ def _container(service: str) -> dict[str, Any]:
     if service == "executor":
         env.append({"name": "COUNTERSIGN_SECRETS_FILE", "value": f"{TLS}/connectors"})
         mounts.append({"name": "connectors", "mountPath": f"{TLS}/connectors", "readOnly": True})
+    if service == "slack":
+        env.append({"name": "COUNTERSIGN_SLACK_FOLDER", "value": f"{TLS}/workspace"})
+        mounts.append({"name": "workspace", "mountPath": f"{TLS}/workspace", "readOnly": True})
     if service == "audit":
         env.append({"name": "COUNTERSIGN_CHECKPOINT_FILE", "value": "/checkpoints/checkpoints.jsonl"})
         mounts.append({"name": "checkpoints", "mountPath": "/checkpoints"})
@@ -135,11 +143,11 @@ def _container(service: str) -> dict[str, Any]:
         "args": ["serve", service],
         "envFrom": [{"configMapRef": {"name": "countersign"}}],
         "env": env,
-        "ports": [{"name": _port(service), "containerPort": _number(service)}],
+        "ports": [{"name": name, "containerPort": number} for name, number in _ports(service).items()],
         # waiting for NATS or PostgreSQL is no reason to be killed: it recovers by itself, and says so
-        "startupProbe": _probe(service, "live", 2, 30),
-        "livenessProbe": _probe(service, "live", 10, 6),
-        "readinessProbe": _probe(service, "ready", 3, 2),
+        "startupProbe": _probe("live", 2, 30),
+        "livenessProbe": _probe("live", 10, 6),
+        "readinessProbe": _probe("ready", 3, 2),
         "resources": {
             "requests": {"cpu": "250m", "memory": "128Mi"},
             "limits": {"memory": "512Mi"},
@@ -153,10 +161,8 @@ def _container(service: str) -> dict[str, Any]:
     }
 
 
-def _probe(service: str, of: str, every_s: int, failures: int) -> dict[str, Any]:
-    asked: dict[str, Any] = {"path": f"/health/{of}", "port": _port(service)}
-    if service == "gateway":
-        asked["scheme"] = "HTTPS"
+def _probe(of: str, every_s: int, failures: int) -> dict[str, Any]:
+    asked = {"path": f"/health/{of}", "port": "health"}
     return {"httpGet": asked, "periodSeconds": every_s, "timeoutSeconds": 3, "failureThreshold": failures}
 
 
@@ -175,6 +181,9 @@ def _volumes(service: str, files: list[str]) -> list[dict[str, Any]]:
     if service == "executor":
         connectors = {"secretName": "countersign-connectors", "defaultMode": 0o440, "optional": True}
         found.append({"name": "connectors", "secret": connectors})
+    if service == "slack":
+        workspace = {"secretName": "countersign-slack-workspace", "defaultMode": 0o440}
+        found.append({"name": "workspace", "secret": workspace})
     return found
 
 
@@ -182,16 +191,14 @@ def _authority(secret: str) -> dict[str, Any]:
     return {"secretName": secret, "defaultMode": 0o440, "items": [{"key": "ca.crt", "path": "ca.crt"}]}
 
 
-def _port(service: str) -> str:
-    return "https" if service == "gateway" else "health"
-
-
-def _number(service: str) -> int:
-    return HTTP_PORT if service == "gateway" else HEALTH_PORT
+def _ports(service: str) -> dict[str, int]:
+    return ({"https": HTTP_PORT} if service == "gateway" else {}) | {"health": HEALTH_PORT}
 
 
 def _service(service: str) -> dict[str, Any]:
-    port = {"name": _port(service), "port": _number(service), "targetPort": _port(service)}
+    # metrics are no business of the gateway's callers: the first port alone
+    name, number = next(iter(_ports(service).items()))
+    port = {"name": name, "port": number, "targetPort": name}
     spec: dict[str, Any] = {"selector": _labels(service), "ports": [port]}
     if service != "gateway":
         spec = {"clusterIP": "None"} | spec  # nobody calls it; Prometheus looks at each
@@ -220,18 +227,21 @@ def _scaled(service: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Write the file, or compare it; the exit code."""
-    parser = argparse.ArgumentParser(description="Write deploy/kubernetes/services.yaml from the code.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if it is not current")
-    wanted, check = text(), parser.parse_args().check
-    if FILE.is_file() and FILE.read_text(encoding="utf-8") == wanted:
-        return 0
-    if check:
-        print(f"{FILE.relative_to(ROOT)} is not current; run `{COMMAND}`", file=sys.stderr)
-        return 1
-    FILE.write_text(wanted, encoding="utf-8")
-    print(f"{FILE.relative_to(ROOT)} is written anew")
-    return 0
+    """Write the files, or compare them; the exit code."""
+    parser = argparse.ArgumentParser(description="Write the services of deploy/kubernetes from the code.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if one is not current")
+    check, code = parser.parse_args().check, 0
+    for name, services in FILES.items():
+        file, wanted = FOLDER / name, text(services)
+        if file.is_file() and file.read_text(encoding="utf-8") == wanted:
+            continue
+        if check:
+            print(f"{file.relative_to(ROOT)} is not current; run `{COMMAND}`", file=sys.stderr)
+            code = 1
+        else:
+            file.write_text(wanted, encoding="utf-8")
+            print(f"{file.relative_to(ROOT)} is written anew")
+    return code
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_the_ports_of_the_first_replicas_stay_where_they_are_and_the_further_one
     alone = LocalOptions(Path("data")).health_ports()
     more = LocalOptions(Path("data"), replicas={"gateway": 2, "policy": 3, "audit": 2}).health_ports()
     assert {name: more[name] for name in alone} == alone
-    further = {"gateway-2": 8002, "policy-2": 8016, "policy-3": 8017, "audit-2": 8018}
+    further = {"policy-2": 8017, "policy-3": 8018, "audit-2": 8019, "gateway-2": 8020}
     assert {name: port for name, port in more.items() if name not in alone} == further
 
 

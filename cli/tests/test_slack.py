@@ -33,7 +33,7 @@ def test_it_is_a_process_of_its_own_whose_port_follows_the_others(tmp_path: Path
     assert [each.name for each in with_it.processes() if each.service == "slack"] == ["slack", "slack-2"]
     ports = with_it.health_ports()
     assert {name: ports[name] for name in without.health_ports()} == without.health_ports()
-    assert (ports["slack"], ports["policy-2"], ports["slack-2"]) == (8016, 8017, 8018)
+    assert (ports["slack"], ports["policy-2"], ports["slack-2"]) == (8017, 8018, 8019)
 
 
 def test_its_folder_of_a_deployment_has_a_place_for_the_tokens(tmp_path: Path) -> None:

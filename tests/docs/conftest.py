@@ -217,7 +217,7 @@ def _environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     """A reader who begins in an empty folder; whatever was started is ended with the module."""
-    gateway, nats, health, *_, hooks, shop, letters, tickets = range(first := free_run(11), first + 11)
+    gateway, nats, health, *_, hooks, shop, letters, tickets = range(first := free_run(12), first + 12)
     instead = {
         "countersign up": f"countersign up --port {gateway} --nats-port {nats} --health-port {health}",
         "8001": str(gateway),

@@ -17,7 +17,7 @@ PAGE_S = 0.05
 
 async def page(world: World, service: str) -> dict[str, float]:
     """Every sample of a service's page, by its name and labels."""
-    port = world.services[service].http.port
+    port = world.services[service].health.port
     async with world.http.get(f"http://127.0.0.1:{port}/metrics") as response:
         assert response.status == 200 and response.headers["content-type"].startswith("text/plain")
         text = await response.text()
@@ -27,6 +27,13 @@ async def page(world: World, service: str) -> dict[str, float]:
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
     return found
+
+
+async def asked(world: World, path: str) -> int:
+    """The public port's answer to the administrator."""
+    given = {"Authorization": f"Bearer {world.tokens['admin']}"}
+    async with world.http.get(world.url + path, headers=given) as response:
+        return response.status
 
 
 async def until(world: World, service: str, sample: str, value: float) -> None:
@@ -54,6 +61,9 @@ async def test_an_action_s_way_is_measured_at_every_stage(world: World) -> None:
     assert any('route="/api/v1/actions",status="200"' in name for name in answered), sorted(answered)
     assert not any(held["request_id"] in name for name in gateway)
 
+    assert await asked(world, "/metrics") == 404, "its callers are told no metrics, whoever they are"
+    assert await asked(world, "/health/ready") == 200
+
     policy = await page(world, "policy")
     assert policy["countersign_decision_latency_seconds_count"] == 3
     assert policy["countersign_decision_latency_seconds_sum"] < 60
@@ -77,9 +87,9 @@ async def test_stops_and_agents_are_counted(world: World) -> None:
     assert shown["countersign_stops_oldest_seconds"] > 0
     assert 'countersign_agents{status="active"}' in await page(world, "registry")
     async with world.agent("worker-1") as agent:
-        await agent.heartbeat("on fire")
-    await until(world, "registry", 'countersign_agents_heard{said="unhealthy"}', 1)
-    await until(world, "registry", 'countersign_agents_heard{said="never"}', 1)
+        await agent.heartbeat()
+        await until(world, "registry", 'countersign_agents_seen{phase="running"}', 1)
+        await until(world, "registry", 'countersign_agents_seen{phase="registered"}', 1)
 
 
 async def test_every_service_shows_its_queues_and_its_pool(world: World) -> None:
@@ -129,7 +139,7 @@ async def test_the_action_behind_a_number_is_its_exemplar_and_nowhere_else(world
         "executor": "countersign_execution_seconds_bucket",
     }
     for service, name in histograms.items():
-        url = f"http://127.0.0.1:{world.services[service].http.port}/metrics"
+        url = f"http://127.0.0.1:{world.services[service].health.port}/metrics"
         async with world.http.get(url, headers=openmetrics) as response:
             assert response.headers["content-type"].startswith("application/openmetrics-text")
             lines = [line for line in (await response.text()).splitlines() if done["request_id"] in line]

@@ -64,7 +64,7 @@ environments: [dev, prod]
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    system = Up(tmp_path_factory.mktemp("replicas") / "data", "--replicas", EVERY, gateways=2, further=5)
+    system = Up(tmp_path_factory.mktemp("replicas") / "data", "--replicas", EVERY, gateways=2, further=6)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("COUNTERSIGN_MAX_CONCURRENT_CALLS", str(CALLS_AT_ONCE))
         system.start()

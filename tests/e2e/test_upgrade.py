@@ -90,6 +90,7 @@ async def test_the_next_version_migrates_what_this_one_wrote_and_goes_on(
             await refused.start()
         await refused.db.close()
         await refused.http.stop()
+        await refused.health.stop()
 
 
 async def passwords(stack: Stack) -> dict[str, str]:

@@ -78,10 +78,12 @@ def test_prometheus_finds_every_service_of_the_compose_file() -> None:
     (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "countersign")
     found = {name: each["port"] for each in job["dns_sd_configs"] for name in each["names"]}
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    assert set(found) == set(CORE_SERVICES)
+    served = {name for name, each in compose.items() if each.get("command") == ["serve", name]}
+    assert set(found) == served == {*CORE_SERVICES, "slack"}
     for service, port in found.items():
-        environment = compose[service]["environment"]
-        assert port == int(environment.get("COUNTERSIGN_HTTP_PORT") or environment["COUNTERSIGN_HEALTH_PORT"])
+        assert port == int(compose[service]["environment"]["COUNTERSIGN_HEALTH_PORT"])
+        published = [each.rpartition(":")[2] for each in compose[service].get("ports", [])]
+        assert str(port) not in published, "metrics are for those inside"
 
 
 def test_the_profile_mounts_what_is_there_and_the_dashboards_are_provisioned() -> None:

@@ -8,10 +8,8 @@ folder, where the other commands find it.
 from __future__ import annotations
 
 import asyncio
-import http.client
 import importlib
 import os
-import ssl
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +37,7 @@ from .embedded.datadir import DataDir, RunRecord, check_port
 from .embedded.errors import EmbeddedError, MayPass
 from .embedded.nats import EmbeddedNats
 from .embedded.postgres import EmbeddedPostgres
+from .embedded.probes import http_ready
 from .embedded.specs import Event, EventKind, Service, Spec, Step
 from .embedded.supervisor import Supervisor
 from .replicas import Replica, all_replicas
@@ -46,8 +45,8 @@ from .replicas import Replica, all_replicas
 if TYPE_CHECKING:
     from countersign_chassis import Failpoints
 
-#: Every service but the gateway: the gateway starts when they are ready, so its readiness means that all is.
-BACK = tuple(service for service in CORE_SERVICES if service != "gateway")
+#: The gateway is last: it starts when the others are ready, so its readiness means that all is.
+_ORDER = (*(service for service in CORE_SERVICES if service != "gateway"), "gateway")
 #: Connections to PostgreSQL that the services share: the embedded server takes 120.
 _DATABASE_CONNECTIONS = 96
 
@@ -97,12 +96,12 @@ class LocalOptions:
     def health_ports(self) -> dict[str, int]:
         """Where each replica answers /health and /metrics.
 
-        The gateways do so on their own ports, which count from ``port``; the others' count from ``health_port``: first
-        the first replica of each service, then the further ones.
+        They count from ``health_port``: the first replica of each service, of the optional ones after the others, then
+        the further replicas.
         """
-        back = sorted((r for r in self.processes() if r.service != "gateway"), key=lambda replica: replica.number > 1)
-        ports = {replica.name: self.health_port + i for i, replica in enumerate(back)}
-        found = self.gateway_ports() | ports | dict(self.health_port_of)
+        order = (*_ORDER, *(service for service in self.services() if service not in _ORDER))
+        ordered = sorted(self.processes(), key=lambda replica: (replica.number > 1, order.index(replica.service)))
+        found = {replica.name: self.health_port + i for i, replica in enumerate(ordered)} | dict(self.health_port_of)
         return {replica.name: found[replica.name] for replica in self.processes()}
 
     def gateway_ports(self) -> dict[str, int]:
@@ -110,8 +109,8 @@ class LocalOptions:
         return {r.name: self.port + r.number - 1 for r in self.processes() if r.service == "gateway"}
 
     def with_health_ports(self, ports: Sequence[int]) -> LocalOptions:
-        """The same with a chosen port for each service but the gateway."""
-        return replace(self, health_port_of=dict(zip(BACK, ports, strict=True)))
+        """The same with a chosen port for each service, in the order of ``CORE_SERVICES``."""
+        return replace(self, health_port_of=dict(zip(CORE_SERVICES, ports, strict=True)))
 
 
 class LocalSystem:
@@ -176,8 +175,7 @@ class LocalSystem:
         if options.postgres_port is not None:
             wanted.append(("127.0.0.1", options.postgres_port, "PostgreSQL server", "--postgres-port"))
         for name, port in options.health_ports().items():
-            if name not in gateways:
-                wanted.append(("127.0.0.1", port, f"{name} service", "--health-port"))
+            wanted.append(("127.0.0.1", port, f"{name} service's health page", "--health-port"))
         taken: dict[int, tuple[str, str]] = {}
         for host, port, what, option in wanted:
             if port in taken:
@@ -245,19 +243,16 @@ class LocalSystem:
             if service == "registry" and options.agents_dirs:
                 settings["agents_dirs"] = tuple(folder.absolute() for folder in options.agents_dirs)
             if service == "gateway":
-                settings |= {"http_host": options.host, "http_port": ports[name]}
+                settings |= {"http_host": options.host, "http_port": options.gateway_ports()[name]}
                 settings |= {"http_cert_file": options.http_cert_file, "http_key_file": options.http_key_file}
-            else:
-                settings["health_port"] = ports[name]
+            settings["health_port"] = ports[name]
             settings |= options.overrides.get(service, {})
             specs.append(
                 Service(
                     name,
                     target=_target(name, service, settings, self.failpoints),
                     after=("bootstrap",) if service != "gateway" else ("bootstrap", *back),
-                    ready=probe_of("127.0.0.1", ports[name])
-                    if service != "gateway"
-                    else probe_of(options.host, ports[name], tls=options.scheme == "https"),
+                    ready=http_ready("127.0.0.1", ports[name]),
                 )
             )
         return specs
@@ -280,28 +275,6 @@ def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failp
             raise MayPass(f"{name} failed: {type(error).__name__}{said and ': '}{said}") from None
 
     return run_service
-
-
-def probe_of(host: str, port: int, path: str = "/health/ready", *, tls: bool = False) -> Callable[[], bool]:
-    """A probe: whether the address answers 200. Its certificate is for others, and of another name than ``host``."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-
-    def probe() -> bool:
-        connection = (
-            http.client.HTTPSConnection(host, port, timeout=0.4, context=context)
-            if tls
-            else http.client.HTTPConnection(host, port, timeout=0.4)
-        )
-        try:
-            connection.request("GET", path)
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
-    return probe
 
 
 def _preload(services: Sequence[str]) -> None:

@@ -66,7 +66,8 @@ async def open_now(world: World) -> int:
 
 async def refusals(world: World, bound: str = "agent") -> float:
     """How many were refused at that bound."""
-    shown = await (await world.http.get(world.url + "/metrics")).text()
+    port = world.services["gateway"].health.port
+    shown = await (await world.http.get(f"http://127.0.0.1:{port}/metrics")).text()
     lines = (
         line
         for line in shown.splitlines()

@@ -10,6 +10,7 @@ import pytest
 from countersign_chassis import Service
 from countersign_contracts.commands import Agents, ListAgents
 from countersign_contracts.fleet import AgentPhaseChanged
+from countersign_registry.phase_store import PhaseStore
 
 if TYPE_CHECKING:
     from .conftest import Agent, Fleet
@@ -108,6 +109,17 @@ async def test_a_revoked_agent_is_stopped_not_failed(fleet: Fleet) -> None:
     await fleet.set_status("revoked")
     await phase(fleet, "stopped")
     assert (await fleet.get()).phase_cause == "it was revoked, and is silent"
+
+
+async def test_a_revoked_agent_counts_no_more(fleet: Fleet) -> None:
+    registry = await fleet.run(heartbeat_flush_s=0.2)
+    agent = await living(fleet)
+    await agent.beat()
+    await phase(fleet, "failed")
+    phases = PhaseStore(registry.db)
+    assert await phases.counts() == {"failed": 1}
+    await fleet.set_status("revoked")
+    assert await phases.counts() == {}, "nobody is alerted of an agent that was ended on purpose"
 
 
 @pytest.mark.parametrize("count", [300])

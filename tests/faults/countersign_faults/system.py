@@ -23,7 +23,7 @@ from countersign_cli.bootstrap.database import DATABASE
 from countersign_cli.embedded.datadir import DataDir
 from countersign_cli.embedded.leftover import process_exists
 from countersign_cli.embedded.postgres import EmbeddedPostgres
-from countersign_cli.local import BACK
+from countersign_contracts.event import CORE_SERVICES
 from countersign_harness.ports import free_run
 
 START_S = 180.0
@@ -51,7 +51,7 @@ class System:
         self.nats_url = ""
 
     async def __aenter__(self) -> System:
-        first = free_run(2 + 2 * len(BACK))  # gateway, nats-server, and the others' health, twice at most
+        first = free_run(2 + 2 * len(CORE_SERVICES))  # gateway, nats-server, and the health of two of each at most
         ports = (first, first + 1, first + 2)
         self.url, self.nats_url = f"http://127.0.0.1:{ports[0]}", f"nats://127.0.0.1:{ports[1]}"
         self.failpoints.mkdir(parents=True)

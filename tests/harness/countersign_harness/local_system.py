@@ -25,12 +25,12 @@ class Up:
     def __init__(self, folder: Path, *more: str, gateways: int = 1, further: int = 0) -> None:
         self.folder = folder
         # neighbours: the gateways, the services' health ports, nats-server
-        first = free_run(gateways + 5 + further + 1)
+        first = free_run(gateways + 6 + further + 1)
         self.options = ["--data-dir", str(folder), "--port", str(first), "--health-port", str(first + gateways)]
-        self.options += ["--nats-port", str(first + gateways + 5 + further), *more]
+        self.options += ["--nats-port", str(first + gateways + 6 + further), *more]
         self.urls = [f"http://127.0.0.1:{first + i}" for i in range(gateways)]
         self.url = self.urls[0]
-        self.nats_url = f"nats://127.0.0.1:{first + gateways + 5 + further}"
+        self.nats_url = f"nats://127.0.0.1:{first + gateways + 6 + further}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> float:

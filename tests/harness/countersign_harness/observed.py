@@ -6,6 +6,7 @@ Each service is a process of its own (`countersign up`), scraped by a real Prome
 from __future__ import annotations
 
 import asyncio
+import base64
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from countersign_cli.bootstrap import Layout
 from countersign_cli.client import Client
 from countersign_cli.commands.demo import example_files
 from countersign_cli.demo.run import play
+from countersign_cli.embedded.datadir import write_secret
 from countersign_contracts.errors import CountersignError
 from countersign_sdk import Agent
 
@@ -28,6 +30,14 @@ from .ports import free_run
 from .prometheus import Prometheus
 from .world import AGENTS, PROFILES, TOOLS
 
+WEBHOOK = """
+kind: webhook
+name: ops
+url: URL/told
+allow_private: true
+events: [requested, resolved]
+secret: ops
+"""
 #: Long enough for gauges that are counted every ten seconds to be counted and scraped.
 SETTLES_S = 12.0
 
@@ -77,9 +87,10 @@ class Observed:
     async def _work(self, downstream: Downstream) -> None:
         """Two agents at work on a business system that does not always answer well."""
         url = f"http://127.0.0.1:{downstream.port}"
+        write_secret(self.layout.webhook_secrets / "ops", "whsec_" + base64.b64encode(bytes(32)).decode())
         documents = [
             {"path": f"{name}.yaml", "text": text.replace("URL", url)}
-            for name, text in {"tools": TOOLS, "profiles": PROFILES, "agents": AGENTS}.items()
+            for name, text in {"tools": TOOLS, "profiles": PROFILES, "agents": AGENTS, "ops": WEBHOOK}.items()
         ]
         await self._post("/api/v1/apply", {"documents": documents, "dry_run": False})
         voter = (await self._post("/api/v1/people", {"name": "bob@example.com", "roles": ["approver"]}))["token"]

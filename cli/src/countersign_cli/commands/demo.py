@@ -26,12 +26,12 @@ def demo(
 
     files = example_files()
     folder = keep or Path(tempfile.mkdtemp(prefix="countersign-demo-"))
-    ports = free_ports(9)
+    ports = free_ports(10)
     options = LocalOptions(
         data_dir=folder / "system", port=ports[0], nats_port=ports[1], health_port=0, log_level="warning"
     )
-    options = options.with_health_ports(ports[2:7])
-    ticketing, ungoverned = ports[7], ports[8]
+    options = options.with_health_ports(ports[2:8])
+    ticketing, ungoverned = ports[8], ports[9]
     system = LocalSystem(options)
     console.print("[bold]Countersign[/]: starting NATS, PostgreSQL, six services and the ticketing example …")
 
@@ -91,7 +91,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _ticketing(name: str, port: int, database: Path) -> Service:
-    from ..local import probe_of
+    from ..embedded.probes import http_ready
 
     def serve() -> int:
         import uvicorn
@@ -102,4 +102,4 @@ def _ticketing(name: str, port: int, database: Path) -> Service:
         return 0
 
     target: Callable[[], int] = serve
-    return Service(name, target, ready=probe_of("127.0.0.1", port, "/health"))
+    return Service(name, target, ready=http_ready("127.0.0.1", port, "/health"))

@@ -39,7 +39,7 @@ def up(
         int | None, typer.Option(help="Also let PostgreSQL listen on this TCP port (default: socket only).")
     ] = None,
     health_port: Annotated[
-        int, typer.Option(help="First of five ports for /health and /metrics; a further one for each replica.")
+        int, typer.Option(help="First of six ports for /health and /metrics; a further one for each replica.")
     ] = 8011,
     replicas: Annotated[
         str | None,
@@ -146,8 +146,8 @@ def status(
     client = Client.find(settings)
     run = DataDir(settings.data_dir).read_run() if settings.url is None else None
     ports = {k: v for k, v in (run.ports if run else {}).items() if k != "nats"}
-    urls = run.urls if run else {}  # the gateways'; they may speak TLS
-    services = {name: _health(urls.get(name, f"http://127.0.0.1:{port}")) for name, port in ports.items()} or {
+    # elsewhere only the gateway is reached, and what it tells everybody: its metrics are not for them
+    services = {name: _measured(f"http://127.0.0.1:{port}") for name, port in ports.items()} or {
         "gateway": _health(client.url)
     }
     well = all(service["ready"] for service in services.values())
@@ -157,6 +157,8 @@ def status(
         found["approvals_pending"] = len(client.get("/api/v1/approvals", {"state": "pending", "limit": 200})["items"])
         found["unknown_outcomes"] = len(client.get("/api/v1/actions", {"state": "unknown", "limit": 200})["items"])
         found["ledger"] = client.get("/api/v1/audit/head")
+        if not ports:
+            services["gateway"] |= _dead_letters(client)
     found["wrong"] = troubles(found)
     if json:
         print_json(found)
@@ -207,13 +209,20 @@ def _readiness(service: dict[str, Any]) -> str:
     return "ready, stands by" if str(service.get("ledger", "")).startswith("standby") else "ready"
 
 
+def _measured(url: str) -> dict[str, Any]:
+    """Of a service whose own port is reached: its health, and what its metrics tell."""
+    found = _health(url)
+    if found["ready"]:
+        try:
+            found |= figures(_read(f"{url}/metrics").decode())
+        except OSError as error:
+            return {"ready": False, "reasons": [f"does not tell its metrics: {getattr(error, 'reason', error)}"]}
+    return found
+
+
 def _health(url: str) -> dict[str, Any]:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(f"{url}/health/ready", timeout=2) as response:
-            told = json_.loads(response.read())
-        with opener.open(f"{url}/metrics", timeout=2) as response:
-            return {"ready": True, **told, **figures(response.read().decode())}
+        return {"ready": True, **json_.loads(_read(f"{url}/health/ready"))}
     except urllib.error.HTTPError as error:
         try:
             return {"ready": False, **json_.loads(error.read())}
@@ -221,6 +230,23 @@ def _health(url: str) -> dict[str, Any]:
             return {"ready": False, "reasons": [f"HTTP status {error.code}"]}
     except (OSError, ValueError) as error:
         return {"ready": False, "reasons": [f"does not answer: {getattr(error, 'reason', error)}"]}
+
+
+def _read(url: str) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=2) as response:
+        found: bytes = response.read()
+    return found
+
+
+def _dead_letters(client: Client) -> dict[str, int]:
+    """How many are open, a hundred at most, to whoever may see them."""
+    try:
+        return {"dead_letters": len(client.get("/api/v1/deadletters", {"limit": 100})["items"])}
+    except CountersignError as error:
+        if error.code != "forbidden":
+            raise
+        return {}
 
 
 @command

@@ -112,7 +112,7 @@ class TracedApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != "http" or scope["path"].startswith(("/health/", "/metrics")):
+        if scope["type"] != "http" or scope["path"].startswith("/health/"):
             await self._app(scope, receive, send)
             return
         given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
@@ -131,10 +131,8 @@ class TracedApp:
                 span.note("http.route", route)
 
 
-def health_routes(
-    live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]], metrics: Metrics
-) -> list[Route]:
-    """``/health/live``, ``/health/ready`` (503 with the reasons) and ``/metrics``."""
+def health_routes(live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]]) -> list[Route]:
+    """``/health/live`` and ``/health/ready`` (503 with the reasons)."""
 
     async def alive(_: Request) -> Response:
         return JSONResponse({"status": "live", **live()})
@@ -145,13 +143,14 @@ def health_routes(
             return JSONResponse({"status": "not ready", "reasons": reasons}, status_code=503)
         return JSONResponse({"status": "ready", **live()})
 
+    return [Route("/health/live", alive), Route("/health/ready", ready)]
+
+
+def health_app(live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]], metrics: Metrics) -> Starlette:
+    """The health pages and ``/metrics``: for those who operate the service, and on a port of its own."""
+
     async def render(request: Request) -> Response:
         page, content_type = metrics.page(request.headers.get("accept", ""))
         return Response(page, headers={"content-type": content_type})
 
-    return [Route("/health/live", alive), Route("/health/ready", ready), Route("/metrics", render)]
-
-
-def health_app(live: Callable[[], dict[str, Any]], unready: Callable[[], list[str]], metrics: Metrics) -> Starlette:
-    """The whole HTTP side of a service that has no other."""
-    return Starlette(routes=health_routes(live, unready, metrics))
+    return Starlette(routes=[*health_routes(live, unready), Route("/metrics", render)])

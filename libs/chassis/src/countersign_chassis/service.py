@@ -108,9 +108,11 @@ class Service:
         self._started_at = time.monotonic()
         self._state = "not started"
         self._tell_about()
-        self.http = HttpServer(
+        self.health = HttpServer(
             health_app(self.about, self.unready, self.metrics), settings.health_host, settings.health_port
         )
+        #: Where the service's own callers reach it; one that has none of those is reached on its health port alone.
+        self.http = self.health
 
     # --- wiring -----------------------------------------------------------------------------------
 
@@ -235,13 +237,13 @@ class Service:
         self._told[name] = what
 
     def health_routes(self) -> list[Route]:
-        """The health and metrics pages, for a service that puts them into an application of its own."""
-        return health_routes(self.about, self.unready, self.metrics)
+        """The health pages, for a service whose own callers ask for them, too: without its metrics."""
+        return health_routes(self.about, self.unready)
 
     def serve(
         self, app: Any, host: str, port: int, certificate: ServerCertificate | None = None, *, check_s: float = 10
     ) -> None:
-        """Serve an application of the service's own, measured, instead of the bare health pages.
+        """Serve an application of the service's own, measured, beside the health port.
 
         With a ``certificate`` it is served over TLS. Its files are looked at every ``check_s`` seconds, and at once
         after :meth:`reload`; what they hold then is shown to new connections.
@@ -301,7 +303,8 @@ class Service:
     async def start(self) -> None:
         """Start everything; returns when the service works. Raises what waiting will not mend."""
         self._started_at = time.monotonic()
-        await self.http.start()
+        for server in dict.fromkeys((self.health, self.http)):
+            await server.start()
         await self._wait_for("PostgreSQL", self._database_watch.open)
         for package in self._migrations:
             await self.db.migrate(package)
@@ -328,7 +331,7 @@ class Service:
         ]
         self._tasks = [asyncio.create_task(self._supervise(name, loop)) for name, loop in backgrounds]
         self._state = "running"
-        self.log.info("running", health_port=self.http.port)
+        self.log.info("running", health_port=self.health.port)
 
     async def stop(self) -> None:
         """Stop in the reverse order; what was begun may finish within the grace period."""
@@ -343,7 +346,8 @@ class Service:
         for connection in self._connections:
             await connection.close()
         await self.db.close()
-        await self.http.stop()
+        for server in dict.fromkeys((self.http, self.health)):
+            await server.stop()
         await asyncio.to_thread(self.tracer.close)
         self._state = "stopped"
 

@@ -100,17 +100,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         "countersign_codes_refused", "Enrolment codes and one-time codes refused", ["kind", "code"]
     )
     agents_by_status = metrics.gauge("countersign_agents", "Agents", ["status"])
-    agents_by_phase = metrics.gauge("countersign_agents_seen", "Agents by what they are seen to do", ["phase"])
+    agents_by_phase = metrics.gauge(
+        "countersign_agents_seen", "Agents that are not revoked, by what they are seen to do", ["phase"]
+    )
     phase_changes = metrics.counter(
         "countersign_agent_phase_changes", "Changes of what agents are seen to do", ["phase"]
     )
     configured = metrics.counter("countersign_configurations_said", "What agents said of a configuration", ["result"])
     pushes.labels("failed")  # shown from now on, with nothing counted yet
-    beats = metrics.gauge(
-        "countersign_agents_heard",
-        "Active agents by what their last heartbeat said; silent: none for 5 minutes",
-        ["said"],
-    )
     outbox_pending = metrics.gauge("countersign_outbox_pending", "Committed events not yet published")
 
     fleet = service.connection("registry", settings.nats_agents_creds_file)
@@ -155,7 +152,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     )
     presence = Presence(service.db, PhaseStore(service.db), outbox, fleet, phase_changes, agents_by_phase, log)
     heartbeats = Heartbeats(store, fleet, presence, settings.heartbeat_flush_s, received, refused, log)
-    gauges = Gauges(store, changed, agents_by_status, outbox_pending, beats)
+    gauges = Gauges(store, changed, agents_by_status, outbox_pending)
     aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
     codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)

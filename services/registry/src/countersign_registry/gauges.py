@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import get_args
 
 from prometheus_client import Gauge
 
 from countersign_contracts.fleet import AgentStatus
-from countersign_contracts.model import now
 
 from .store import Store
 
-#: An active agent that was heard of, and not for this long, is silent.
-SILENT_AFTER = timedelta(minutes=5)
-#: What an active agent's last heartbeat says of it; ``never``: none came.
-BEATS = ("healthy", "unhealthy", "silent", "never")
 _LEAST_S = 0.5
 _MOST_S = 10.0
 
@@ -24,21 +18,18 @@ _MOST_S = 10.0
 class Gauges:
     """One loop. ``changed`` is set by whoever changes something."""
 
-    def __init__(self, store: Store, changed: asyncio.Event, agents: Gauge, outbox: Gauge, beats: Gauge) -> None:
+    def __init__(self, store: Store, changed: asyncio.Event, agents: Gauge, outbox: Gauge) -> None:
         self._store = store
         self._changed = changed
         self._agents = agents
         self._outbox = outbox
-        self._beats = beats
 
     async def run(self) -> None:
         """Count, for ever."""
         while True:
-            counts = await self._store.counts(now() - SILENT_AFTER)
+            counts = await self._store.counts()
             for status in get_args(AgentStatus):
                 self._agents.labels(status).set(counts.agents.get(status, 0))
-            for said in BEATS:
-                self._beats.labels(said).set(counts.beats.get(said, 0))
             self._outbox.set(counts.outbox)
             await asyncio.sleep(_LEAST_S)
             try:

@@ -24,7 +24,7 @@ ON CONFLICT (agent_id) DO UPDATE SET phase = excluded.phase, since = excluded.si
 """
 _COUNTS = """
 SELECT coalesce(p.phase, 'registered') AS phase, count(*) AS n
-FROM agent a LEFT JOIN phase p USING (agent_id) GROUP BY 1
+FROM agent a LEFT JOIN phase p USING (agent_id) WHERE a.status <> 'revoked' GROUP BY 1
 """
 
 
@@ -58,7 +58,7 @@ class PhaseStore:
         await connection.execute(_SAVE, *(list(column) for column in zip(*changes, strict=True)))
 
     async def counts(self) -> dict[str, int]:
-        """How many agents are in each phase."""
+        """How many agents are in each phase; of those that are revoked nothing is expected."""
         return {row["phase"]: row["n"] for row in await self._db.pool.fetch(_COUNTS)}
 
 

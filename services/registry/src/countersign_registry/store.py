@@ -95,23 +95,16 @@ SELECT agent_id FROM beat
 
 _COUNTS = """
 SELECT (SELECT json_object_agg(status, n) FROM (SELECT status, count(*) AS n FROM agent GROUP BY status) s) AS agents,
-       (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox,
-       (SELECT json_object_agg(said, n) FROM (
-            SELECT CASE WHEN h.agent_id IS NULL THEN 'never'
-                        WHEN h.last_seen < $1 THEN 'silent'
-                        WHEN coalesce(h.body::json ->> 'status', 'healthy') IN ('healthy', 'ok') THEN 'healthy'
-                        ELSE 'unhealthy' END AS said, count(*) AS n
-            FROM agent a LEFT JOIN heartbeat h USING (agent_id) WHERE a.status = 'active' GROUP BY said) s) AS beats
+       (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Agents by status, events that wait in the outbox, and active agents by what their last heartbeat said."""
+    """Agents by status, and events that wait in the outbox."""
 
     agents: dict[str, int]
     outbox: int
-    beats: dict[str, int]
 
 
 class Lock(IntEnum):
@@ -223,12 +216,12 @@ class Store:
         )
         return {row["agent_id"] for row in rows}
 
-    async def counts(self, silent_before: datetime) -> Counts:
-        """What the metrics show; an agent not heard of since ``silent_before`` is silent."""
-        row = await self._db.pool.fetchrow(_COUNTS, silent_before)
+    async def counts(self) -> Counts:
+        """What the metrics show."""
+        row = await self._db.pool.fetchrow(_COUNTS)
         if row is None:
-            return Counts({}, 0, {})
-        return Counts(orjson.loads(row["agents"] or "{}"), row["outbox"], orjson.loads(row["beats"] or "{}"))
+            return Counts({}, 0)
+        return Counts(orjson.loads(row["agents"] or "{}"), row["outbox"])
 
 
 class AgentRecords:
