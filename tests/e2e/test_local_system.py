@@ -130,18 +130,20 @@ def test_a_wiped_jetstream_is_made_anew_and_what_was_accepted_goes_on(up: Up, tm
 
     stores = [path for path in up.folder.rglob("jetstream") if path.is_dir()]
     assert stores, "where JetStream keeps its streams"
-    os.kill(up.pids()["nats"], signal.SIGKILL)
+    killed = {"nats": up.pids()["nats"]}
+    os.kill(killed["nats"], signal.SIGKILL)
     for store in stores:
         shutil.rmtree(store, ignore_errors=True)
 
-    wait(lambda: up.run("status").returncode == 0, 30)
+    wait(lambda: again_ready(up, killed), 60)
     voted = up.run("approvals", "reject", waiting["approval_id"], "--digest", waiting["action"]["digest"])
     assert voted.returncode == 0, voted.stderr
     wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "denied", 30)
 
-    for service in ("policy", "executor"):  # begin anew with what the buckets hold
-        os.kill(up.pids()[service], signal.SIGKILL)
-    wait(lambda: up.run("status").returncode == 0, 30)
+    killed = {service: up.pids()[service] for service in ("policy", "executor")}
+    for pid in killed.values():  # they begin anew with what the buckets hold
+        os.kill(pid, signal.SIGKILL)
+    wait(lambda: again_ready(up, killed), 60)
     again = agent.send(
         "POST", "/api/v1/actions", {"tool": "list_tickets", "args": {}, "env": "prod"}, headers={"Prefer": "wait=20"}
     )
@@ -149,6 +151,11 @@ def test_a_wiped_jetstream_is_made_anew_and_what_was_accepted_goes_on(up: Up, tm
     export = tmp_path / "ledger.jsonl"
     assert up.run("audit", "export", "-o", str(export)).returncode == 0
     assert up.run("audit", "verify", str(export)).returncode == 0
+
+
+def again_ready(up: Up, killed: dict[str, int]) -> bool:
+    """Whether others run in the place of those that were killed, and everything works."""
+    return all(up.pids().get(name, pid) != pid for name, pid in killed.items()) and up.ready()
 
 
 def token(up: Up) -> str:

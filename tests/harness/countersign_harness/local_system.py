@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ class Up:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    def ready(self) -> bool:
+        """Whether every process says that it can work; asked in here, where a command would be a process each time."""
+        return all(_ready(port) for name, port in self.ports().items() if name != "nats")
+
     def pids(self) -> dict[str, int]:
         """What runs."""
         return self._run()["pids"]
@@ -78,3 +83,11 @@ class Up:
     def _run(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = json.loads((self.folder / "run.json").read_text())
         return found
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest_asyncio
 from countersign_cli.embedded.nats import EmbeddedNats
 from countersign_cli.embedded.postgres import EmbeddedPostgres
 
-from .stack import SUPERUSER_PASSWORD, Stack
+from .prepared import SUPERUSER_PASSWORD, Prepared, hash_passwords_fast
+from .stack import Stack
 from .world import World
 
 #: Where few tests take long: they begin first, so that no worker is left with one while the others have ended.
@@ -33,8 +35,15 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
     """One real PostgreSQL for the whole session; each stack gets its own database on it."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), None, SUPERUSER_PASSWORD)
     server.start()
+    asyncio.run(hash_passwords_fast(server))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres) -> Prepared:
+    """What each stack gets a copy of."""
+    return Prepared(tmp_path_factory.mktemp("prepared"), postgres)
 
 
 @pytest.fixture
@@ -50,9 +59,11 @@ def bare_nats(tmp_path: Path) -> Iterator[EmbeddedNats]:
 
 
 @pytest_asyncio.fixture
-async def stack(tmp_path: Path, postgres: EmbeddedPostgres) -> AsyncIterator[Stack]:
-    """A whole deployment without its services."""
-    stack = Stack(tmp_path / "data", postgres)
+async def stack(
+    tmp_path: Path, postgres: EmbeddedPostgres, prepared: Prepared, request: pytest.FixtureRequest
+) -> AsyncIterator[Stack]:
+    """A whole deployment without its services; the schemas are empty, but for those of ``world``."""
+    stack = Stack(tmp_path / "data", postgres, prepared, migrated="world" in request.fixturenames)
     try:
         await stack.start()
         yield stack

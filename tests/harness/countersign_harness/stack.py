@@ -29,29 +29,41 @@ from countersign_cli.embedded.postgres import EmbeddedPostgres
 from countersign_contracts import subjects
 from countersign_ledger import SigningKey, TrustBundle
 
-SUPERUSER_PASSWORD = "for-tests-only"
+from .prepared import SUPERUSER_PASSWORD as SUPERUSER_PASSWORD
+from .prepared import Prepared
 
 
 class Stack:
-    """What a test stands on. ``folder`` is its data folder."""
+    """What a test stands on. ``folder`` is its data folder.
 
-    def __init__(self, folder: Path, postgres: EmbeddedPostgres) -> None:
+    With ``prepared`` its keys are a copy; with ``migrated`` besides, every service's schema is there already.
+    """
+
+    def __init__(
+        self, folder: Path, postgres: EmbeddedPostgres, prepared: Prepared | None = None, *, migrated: bool = False
+    ) -> None:
         self.layout = Layout(folder)
         self.postgres = postgres
         self.nats = EmbeddedNats(self.layout.nats_config, self.layout.nats)
+        self._prepared = prepared
+        self._migrated = migrated
         self._exit = AsyncExitStack()
         self._services: list[Service] = []
         self._passwords: dict[str, str] = {}
 
     async def start(self) -> None:
         """Everything up, nothing running on it."""
-        self.layout.make()
-        self._passwords = (await self.prepare()).postgres_passwords
+        if self._prepared is None:
+            self._passwords = (await self.prepare()).postgres_passwords
+        else:
+            self._passwords = self._prepared.copy_to(self.layout)
         await asyncio.to_thread(self.nats.start)
         superuser = self.postgres.dsn("postgres", SUPERUSER_PASSWORD, "postgres")
         admin = await asyncpg.connect(superuser)
         await admin.execute(f'DROP DATABASE IF EXISTS "{DATABASE}" WITH (FORCE)')
         await admin.close()
+        if self._prepared is not None and self._migrated:
+            await self._prepared.make_database()
         await prepare_database(superuser, self.superuser_dsn(), self._passwords)
         await self.apply_topology()
 
