@@ -22,6 +22,7 @@ from . import (
     people_commands,
     slack_commands,
     subjects,
+    telemetry,
     webhook_commands,
 )
 from .command import COMMANDS
@@ -41,6 +42,7 @@ DEFINED_IN = (
     enrolment,
     fleet,
     people_commands,
+    telemetry,
     webhook_commands,
     slack_commands,
 )
