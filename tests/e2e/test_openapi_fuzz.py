@@ -36,8 +36,8 @@ CHECKS: list[Any] = [
 EXAMPLES = 2
 #: What an agent's credential is for; a person's is refused there before anything is read.
 AGENTS_OWN = {("POST", "/api/v1/actions"), ("POST", "/action"), ("POST", "/api/v1/heartbeat")}
-#: What has no end of its own; services/gateway/tests/test_approvals_http.py reads it.
-ENDLESS = {("GET", "/api/v1/approvals/events")}
+#: What has no end of its own; services/gateway/tests/test_approvals_http.py and test_telemetry.py read it.
+ENDLESS = {("GET", "/api/v1/approvals/events"), ("GET", "/api/v1/agents/{agent_id}/logs/live")}
 
 often = settings(
     max_examples=EXAMPLES,

@@ -122,6 +122,9 @@ APPROVAL_PROGRESS_SUBJECTS: tuple[str, ...] = (
 #: What happens to approvals: each gateway replica hears all of it, for the people who follow it live there.
 APPROVAL_SUBJECTS: tuple[str, ...] = ("approvals.*.*",)
 
+#: What becomes of agents, for the people who follow it live at a gateway replica.
+AGENT_CHANGE_SUBJECTS: tuple[str, ...] = ("fleet.phase_changed.*", "fleet.status_changed.*")
+
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
     Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",), max_ack_pending=32_768),
@@ -234,7 +237,7 @@ def core_access(service: str) -> Access:
                 f"$JS.FC.KV_{bucket.name}.>",
             ]
     if service == "gateway":
-        subscribe += FINAL_SUBJECTS + APPROVAL_SUBJECTS
+        subscribe += FINAL_SUBJECTS + APPROVAL_SUBJECTS + AGENT_CHANGE_SUBJECTS
     if service == "audit":
         # the incarnation of each stream (its creation time) is part of every entry; what the consumer did not bring
         # is read by its sequence, so that the ledger has every message in the stream's order
@@ -258,6 +261,9 @@ def agents_access(service: str) -> Access | None:
             "agents.*.get",
             "agents.*.list",
             "agents.*.cancel",
+            # as ordinary messages, of agents that somebody follows there
+            "agents.*.logs",
+            "agents.*.metrics",
         ]
         return Access(tuple(publish), tuple(subscribe))
     if service == "registry":

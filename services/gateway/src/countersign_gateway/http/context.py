@@ -22,6 +22,7 @@ from ..changes import Changes
 from ..credentials import Credentials, Identity, PersonIdentity, require_person
 from ..dead_letters import DeadLetters
 from ..following import Following
+from ..following_agents import FollowingAgents
 from ..ingress import Ingress
 from ..settings import Settings
 from ..store import Store
@@ -42,6 +43,7 @@ class Parts:
     changes: Changes
     dead_letters: DeadLetters
     following: Following
+    following_agents: FollowingAgents
     ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]
