@@ -49,6 +49,7 @@ class Door(World):
             self.tokens[name] = issued["http_token"]
             creds = self.stack.layout.root / f"{name}.creds"
             creds.write_text(issued["nats_creds"])
+            self.creds[name] = creds
             self.clients[name] = await self.stack.client(name, creds)
 
     async def says(self, agent: str, verb: str, body: Any) -> None:
@@ -196,6 +197,30 @@ async def test_a_log_is_told_live_to_who_follows_it_with_the_ids_it_is_kept_with
     async with asyncio.timeout(20):
         while door.hears_agents():
             await asyncio.sleep(0.02)
+
+
+async def test_what_an_agent_says_through_the_sdk_is_heard_whichever_way_it_came(door: Door) -> None:
+    async with door.socket() as socket, door.events() as events:
+        await ask(socket, agents=["bot"], kinds=["metrics"])
+        for over in ("nats", "http"):
+            async with door.agent("bot", over=over) as agent:
+                agent.log(f"over {over}", level="error", order="A5")
+                with agent.event():
+                    agent.gauge("queue", 3)
+            news = (await heard(events))[2]
+            assert (news["log"]["text"], news["log"]["fields"]) == (f"over {over}", {"order": "A5"})
+            report = (await told(socket))["metrics"]
+            assert (report["events_succeeded"], report["values"]) == (1, {"queue": 3.0})
+            assert report["memory_bytes"] > 2**20
+    one = {"batch": new_id(), "records": [record("x")]}
+    for path, body, as_, status, says in (
+        ("logs", one, "rita", 403, "only an agent's credential"),
+        ("logs", one | {"agent_id": "other"}, "bot", 400, "agent_id"),
+        ("logs", one | {"records": [record("x" * 300_000)]}, "bot", 413, "262144"),
+        ("metrics", {"batch": new_id(), "at": "yesterday", "interval_s": 1}, "bot", 400, "at:"),
+    ):
+        got, problem, _ = await door.request("POST", f"/api/v1/telemetry/{path}", body, as_=as_)
+        assert got == status and says in problem["detail"], problem
 
 
 async def test_the_socket_tells_what_each_asks_for_until_it_may_not(door: Door) -> None:

@@ -254,7 +254,9 @@ def agents_access(service: str) -> Access | None:
     """The least a service needs in account AGENTS; none for those that do not stand there."""
     if service == "gateway":
         publish, subscribe = _consuming("gateway", "AGENTS")
-        publish += ["agents.*.results.*", "agents.*.heartbeat", f"{subjects.inbox('*')}.>"]
+        # heartbeats and telemetry of agents that have only HTTP
+        publish += ["agents.*.results.*", "agents.*.heartbeat", "agents.*.logs", "agents.*.metrics"]
+        publish += [f"{subjects.inbox('*')}.>"]
         subscribe += [
             f"{subjects.inbox('gateway')}.>",
             "agents.*.call",

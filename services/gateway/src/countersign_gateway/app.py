@@ -30,6 +30,7 @@ from .sealing import Sealing
 from .settings import Settings
 from .store import Store
 from .sweeper import Sweeper
+from .telling import Telling
 from .waiters import Waiters
 
 
@@ -128,6 +129,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         dead_letters=letters,
         following=following,
         following_agents=following_agents,
+        telling=Telling(door),
         ingress=ingress,
         agents=agents,
         people=people,

@@ -26,6 +26,7 @@ from ..following_agents import FollowingAgents
 from ..ingress import Ingress
 from ..settings import Settings
 from ..store import Store
+from ..telling import Telling
 from ..waiters import Waiters
 
 
@@ -44,6 +45,7 @@ class Parts:
     dead_letters: DeadLetters
     following: Following
     following_agents: FollowingAgents
+    telling: Telling
     ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -14,18 +14,20 @@ from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Time, now
 from countersign_contracts.telemetry import (
     AgentHealth,
+    LogBatch,
     LogLevel,
     LogPage,
+    MetricReport,
     MetricsPage,
     ReadHealth,
     ReadLogs,
     ReadMetrics,
 )
 
-from ..credentials import PersonIdentity, require_person
+from ..credentials import Identity, PersonIdentity, require_agent, require_person
 from ..following_agents import AgentFollower, Interest
 from ..submission import Words
-from .context import Needs, Parts, PartsOf
+from .context import Caller, Needs, Parts, PartsOf, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", tags=["telemetry"], responses=RESPONSES)
@@ -188,6 +190,31 @@ async def metrics(
 async def health(agent_id: AgentId, _: Reader, parts: PartsOf) -> Response:
     """Whether an agent does well; if not, why."""
     return await _answered(parts, ReadHealth(agent_id=agent_id))
+
+
+def _taken(model: type[LogBatch] | type[MetricReport]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    for name, inner in schema.pop("$defs", {}).items():
+        schema["properties"]["records"]["items"] = inner | {"title": name}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.post("/telemetry/logs", status_code=204, name="tell_logs", openapi_extra=_taken(LogBatch))
+async def tell_logs(request: Request, caller: Caller, parts: PartsOf) -> Response:
+    """An agent says what is in its log; the same as publishing it over NATS. A batch that comes again is kept once."""
+    return await _told_by(caller, "logs", request, parts)
+
+
+@router.post("/telemetry/metrics", status_code=204, name="tell_metrics", openapi_extra=_taken(MetricReport))
+async def tell_metrics(request: Request, caller: Caller, parts: PartsOf) -> Response:
+    """An agent says what it did in the last seconds; the same as publishing it over NATS, as its log."""
+    return await _told_by(caller, "metrics", request, parts)
+
+
+async def _told_by(caller: Identity, verb: Literal["logs", "metrics"], request: Request, parts: Parts) -> Response:
+    agent = require_agent(caller)
+    await parts.telling.take(agent.agent_id, verb, await body_of(request, parts.settings.max_body_bytes))
+    return Response(status_code=204)
 
 
 def known(parts: Parts, *agents: str) -> None:
