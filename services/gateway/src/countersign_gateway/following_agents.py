@@ -31,12 +31,12 @@ from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen, Time, now
 from countersign_contracts.telemetry import (
     LEVELS,
-    MOST_AHEAD,
     LogBatch,
     LogLevel,
     MetricReport,
     StoredLog,
     StoredMetrics,
+    opened,
 )
 from countersign_contracts.topology import AGENT_CHANGE_SUBJECTS
 from countersign_ledger import TrustBundle
@@ -234,7 +234,7 @@ class FollowingAgents:
             )
         except CountersignError:
             return  # the registry counts and logs what it refuses
-        if said and self._first(agent_id, verb, _batch_of(said[0])):
+        if self._first(agent_id, verb, _batch_of(said[0])):
             self._tell(told, said)
 
     def _hear_event(self, msg: Msg) -> None:
@@ -263,8 +263,8 @@ class FollowingAgents:
 
 
 def news_of_logs(agent_id: str, body: bytes, at: datetime) -> list[AgentNews]:
-    """A batch's records. Raises :class:`Malformed` for what is no batch; what is too far ahead in time is left out."""
-    batch = LogBatch.from_bytes(body)
+    """A batch's records. Raises :class:`CountersignError` as :func:`opened`."""
+    batch = opened(LogBatch, body, at)
     return [
         AgentNews.model_construct(
             kind="log",
@@ -273,16 +273,12 @@ def news_of_logs(agent_id: str, body: bytes, at: datetime) -> list[AgentNews]:
             log=StoredLog.model_construct(**dict(record), id=f"{batch.batch}.{place}", received_at=at),
         )
         for place, record in enumerate(batch.records)
-        if record.at <= at + MOST_AHEAD
     ]
 
 
 def news_of_metrics(agent_id: str, body: bytes, at: datetime) -> list[AgentNews]:
     """The report, as :func:`news_of_logs`."""
-    report = MetricReport.from_bytes(body)
-    if report.at > at + MOST_AHEAD:
-        return []
-    kept = StoredMetrics.model_construct(**dict(report), received_at=at)
+    kept = StoredMetrics.model_construct(**dict(opened(MetricReport, body, at)), received_at=at)
     return [AgentNews.model_construct(kind="metrics", agent_id=agent_id, at=at, metrics=kept)]
 
 

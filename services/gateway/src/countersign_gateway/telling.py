@@ -7,8 +7,7 @@ from typing import Literal
 from countersign_chassis.connection import NatsConnection, Outgoing
 from countersign_contracts import subjects
 from countersign_contracts.model import now
-
-from .following_agents import news_of_logs, news_of_metrics
+from countersign_contracts.telemetry import LogBatch, MetricReport, opened
 
 
 class Telling:
@@ -19,5 +18,5 @@ class Telling:
 
     async def take(self, agent_id: str, verb: Literal["logs", "metrics"], body: bytes) -> None:
         """Return once the stream has it. Raises what is wrong with it, and `unavailable`."""
-        (news_of_logs if verb == "logs" else news_of_metrics)(agent_id, body, now())
+        opened(LogBatch if verb == "logs" else MetricReport, body, now())
         await self._door.publish_to_stream([Outgoing(subjects.agent(agent_id, verb), body, {})])

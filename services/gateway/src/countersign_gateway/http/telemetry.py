@@ -37,8 +37,10 @@ Level = Annotated[LogLevel | None, Query(description="this level and above", exa
 Text = Annotated[
     Words | None, Query(min_length=1, max_length=256, description="in any letter case", examples=["timed out"])
 ]
-Since = Annotated[Time | None, Query(description="received then or later", examples=["2026-01-31T12:00:00Z"])]
-Until = Annotated[Time | None, Query(description="received before", examples=["2026-01-31T13:00:00Z"])]
+Since = Annotated[
+    Time | None, Query(description="of then or later, by the agent's clock", examples=["2026-01-31T12:00:00Z"])
+]
+Until = Annotated[Time | None, Query(description="of before then", examples=["2026-01-31T13:00:00Z"])]
 Before = Annotated[Words | None, Query(max_length=256, description="the `next` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
@@ -120,7 +122,7 @@ async def logs(
     before: Before = None,
     limit: Limit = 100,
 ) -> Response:
-    """An agent's log, newest first."""
+    """An agent's log, newest first. A search that looked at much and found little ends early: go on with `next`."""
     asked = ReadLogs(agent_id=agent_id, level=level, text=text, since=since, until=until, before=before, limit=limit)
     return await _answered(parts, asked)
 
