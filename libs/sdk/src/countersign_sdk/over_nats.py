@@ -224,6 +224,8 @@ class NatsTransport:
 
     async def tell(self, verb: str, body: bytes) -> None:
         """Publish to the stream, which says that it has it."""
+        if not self._client.is_connected:
+            raise Unavailable("nats-server is away")
         try:
             ack = await self._client.request(subjects.agent(self.agent_id, verb), body, timeout=_KEPT_S)
         except (TimeoutError, nats.errors.Error, OSError) as error:
