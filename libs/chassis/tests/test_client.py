@@ -54,6 +54,17 @@ def test_headers_are_read_as_the_library_reads_them(headers: dict[str, str]) -> 
     assert (quick or {}) == (library or {}) == headers
 
 
+async def test_who_listens_no_more_is_not_called_back_and_leaves_nothing_behind(connection: NatsConnection) -> None:
+    gone, heard = Heard(), Heard()
+    inbox = connection.client.new_inbox()
+    subscription = await connection.client.listen(inbox, gone)
+    await connection.client.unlisten(subscription)
+    await connection.client.listen(inbox, heard)
+    connection.client.send(inbox, b"1")
+    assert (await heard.next()).data == b"1" and gone.queue.empty()
+    assert subscription._id not in connection.client._listeners
+
+
 async def test_what_is_sent_is_heard_in_order_with_headers_and_reply(connection: NatsConnection) -> None:
     heard = Heard()
     inbox = connection.client.new_inbox()

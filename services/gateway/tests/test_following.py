@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from countersign_gateway.following import Follower
+from countersign_gateway.followers import Follower
 
 
 async def blocks(stream: AsyncIterator[bytes], count: int) -> list[str]:

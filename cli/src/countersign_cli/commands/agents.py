@@ -17,14 +17,19 @@ from ..client import Client, segment
 from ..embedded.datadir import write_secret
 from ..output import ago, command, console, laid_out, print_json, table
 from .agent_config import app as config
+from .agent_telemetry import health, logs, metrics
 from .enrolment import packages, tokens
 
 app = typer.Typer(
-    no_args_is_help=True, help="Agents: packages, tokens, register, list, pause, resume, revoke, credentials."
+    no_args_is_help=True,
+    help="Agents: packages, tokens, register, list, pause, resume, revoke, credentials, logs, metrics, health.",
 )
 app.add_typer(tokens, name="token")
 app.add_typer(config, name="config")
 app.command("packages")(packages)
+app.command("logs")(logs)
+app.command("metrics")(metrics)
+app.command("health")(health)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Seconds between two looks of `watch`.

@@ -105,6 +105,11 @@ class NatsClient(Client):
         self._listeners[subscription._id] = listener
         return subscription
 
+    async def unlisten(self, subscription: Subscription) -> None:
+        """End what :meth:`listen` began; nothing is called back any more."""
+        self._listeners.pop(subscription._id, None)
+        await subscription.unsubscribe()
+
     async def _process_headers(self, headers: Any) -> dict[str, str] | None:
         if headers and headers.startswith(_PLAIN_HEADERS) and headers.endswith(_END_OF_HEADERS):
             try:

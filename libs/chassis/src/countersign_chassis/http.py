@@ -21,6 +21,9 @@ from .metrics import Metrics
 from .tls import ServerCertificate
 from .tracing import Tracer
 
+#: The longest message that a client may send over a WebSocket, in bytes.
+MOST_FRAME_BYTES = 16_384
+
 
 class _Uvicorn(uvicorn.Server):
     @contextlib.contextmanager
@@ -49,6 +52,9 @@ class HttpServer:
                 timeout_graceful_shutdown=3,
                 loop="none",
                 http="httptools",
+                ws="wsproto",
+                ws_max_size=MOST_FRAME_BYTES,
+                ws_per_message_deflate=False,  # a small frame could become a large one
                 ssl_context_factory=None if context is None else lambda _config, _default: context,
             )
         )

@@ -22,6 +22,7 @@ from . import (
     people_commands,
     slack_commands,
     subjects,
+    telemetry,
     webhook_commands,
 )
 from .command import COMMANDS
@@ -41,6 +42,7 @@ DEFINED_IN = (
     enrolment,
     fleet,
     people_commands,
+    telemetry,
     webhook_commands,
     slack_commands,
 )
@@ -69,7 +71,7 @@ class Stream:
     max_bytes: int = 1024 * MIB
     duplicate_window_s: int = 120
     max_msg_bytes: int = MAX_PAYLOAD_BYTES
-    max_msgs_per_subject: int | None = None  # of a work queue: beyond, the publisher is refused
+    max_msgs_per_subject: int | None = None  # beyond, a work queue refuses the publisher; others drop the oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,17 @@ STREAMS: tuple[Stream, ...] = (
     Stream(
         "AGENTS", "INGRESS", ("agents.*.actions",), retention="workqueue", max_age_s=DAY_S, max_msgs_per_subject=1000
     ),
-    Stream("AGENTS", "TELEMETRY", ("agents.*.logs", "agents.*.metrics"), max_age_s=3600, max_bytes=256 * MIB),
+    # an agent that floods drops its own oldest. The registry knows repeats; the stream knows ids across all agents, and
+    # forgets them at once: one agent's could hide another's message
+    Stream(
+        "AGENTS",
+        "TELEMETRY",
+        ("agents.*.logs", "agents.*.metrics"),
+        max_age_s=3600,
+        max_bytes=256 * MIB,
+        duplicate_window_s=1,
+        max_msgs_per_subject=256,
+    ),
     Stream("CORE", "ACTIONS", ("actions.*.*",), max_bytes=4096 * MIB),
     Stream("CORE", "APPROVALS", ("approvals.*.*",)),
     Stream("CORE", "FLEET", ("fleet.*.*",)),
@@ -120,6 +132,9 @@ APPROVAL_PROGRESS_SUBJECTS: tuple[str, ...] = (
 #: What happens to approvals: each gateway replica hears all of it, for the people who follow it live there.
 APPROVAL_SUBJECTS: tuple[str, ...] = ("approvals.*.*",)
 
+#: What becomes of agents, for the people who follow it live at a gateway replica.
+AGENT_CHANGE_SUBJECTS: tuple[str, ...] = ("fleet.phase_changed.*", "fleet.status_changed.*")
+
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
     Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",), max_ack_pending=32_768),
@@ -148,6 +163,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),
     Consumer("FLEET", "audit-fleet", "audit", ("fleet.*.*",)),
     Consumer("CONTROL", "audit-control", "audit", ("control.*", "audit.*")),
+    Consumer("TELEMETRY", "registry-logs", "registry", ("agents.*.logs",)),
+    Consumer("TELEMETRY", "registry-metrics", "registry", ("agents.*.metrics",)),
     Consumer("DEADLETTER", "audit-deadletter", "audit", ("deadletter.*.*",)),
 )
 
@@ -232,7 +249,7 @@ def core_access(service: str) -> Access:
                 f"$JS.FC.KV_{bucket.name}.>",
             ]
     if service == "gateway":
-        subscribe += FINAL_SUBJECTS + APPROVAL_SUBJECTS
+        subscribe += FINAL_SUBJECTS + APPROVAL_SUBJECTS + AGENT_CHANGE_SUBJECTS
     if service == "audit":
         # the incarnation of each stream (its creation time) is part of every entry; what the consumer did not bring
         # is read by its sequence, so that the ledger has every message in the stream's order
@@ -249,19 +266,26 @@ def agents_access(service: str) -> Access | None:
     """The least a service needs in account AGENTS; none for those that do not stand there."""
     if service == "gateway":
         publish, subscribe = _consuming("gateway", "AGENTS")
-        publish += ["agents.*.results.*", "agents.*.heartbeat", f"{subjects.inbox('*')}.>"]
+        # heartbeats and telemetry of agents that have only HTTP
+        publish += ["agents.*.results.*", "agents.*.heartbeat", "agents.*.logs", "agents.*.metrics"]
+        publish += [f"{subjects.inbox('*')}.>"]
         subscribe += [
             f"{subjects.inbox('gateway')}.>",
             "agents.*.call",
             "agents.*.get",
             "agents.*.list",
             "agents.*.cancel",
+            # as ordinary messages, of agents that somebody follows there
+            "agents.*.logs",
+            "agents.*.metrics",
         ]
         return Access(tuple(publish), tuple(subscribe))
     if service == "registry":
+        publish, subscribe = _consuming("registry", "AGENTS")
         return Access(
-            ("agents.*.control.>", f"{subjects.inbox('*')}.>"),
+            (*publish, "agents.*.control.>", f"{subjects.inbox('*')}.>"),
             (
+                *subscribe,
                 f"{subjects.inbox('registry')}.>",
                 "agents.*.heartbeat",
                 "agents.*.renew",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -13,7 +14,7 @@ from typing import Any, Self
 import orjson
 
 from countersign_contracts.actions import FINAL_STATES, ActionResult
-from countersign_contracts.agent_config import ConfigValues
+from countersign_contracts.agent_config import DEFAULTS, ConfigValues
 from countersign_contracts.approvals import ApprovalProgress
 from countersign_contracts.errors import CountersignError, Malformed
 from countersign_contracts.fleet import HEARTBEAT_S
@@ -24,10 +25,14 @@ from .enrolled import EnrolledTransport, Enrolment
 from .following import Apply, follow, take
 from .over_http import HttpTransport
 from .over_nats import NatsTransport
+from .telemetry import Telemetry
+from .telling import Telling
 from .transport import Hears, Transport
 
 #: How long an action that an approver changed may take to be known, in seconds, and how often it is looked for.
 _KNOWN_S, _LOOK_S = 10.0, 0.1
+#: Seconds between two reports of metrics, where nobody configured anything else.
+METRICS_INTERVAL_S = float(DEFAULTS.metrics_interval_s or 60)
 #: Actions that one look lists.
 _PAGE = 100
 
@@ -41,26 +46,42 @@ def progress_of(outcome: ActionResult) -> ApprovalProgress | None:
         return None
 
 
-class Agent:
-    """One agent. Make it with :meth:`nats` or :meth:`http`, use it in ``async with``."""
+class Agent(Telling):
+    """One agent. Make it with :meth:`nats`, :meth:`http` or :meth:`register`, use it in ``async with``.
 
-    def __init__(self, transport: Transport) -> None:
+    What it says of its work (:meth:`log`, :meth:`event`, :meth:`gauge`) is sent while the block runs, beside the work;
+    what is left, at its end. Metrics go every ``metrics_interval_s`` seconds, until its configuration says otherwise.
+    """
+
+    def __init__(self, transport: Transport, *, metrics_interval_s: float = METRICS_INTERVAL_S) -> None:
         self._transport = transport
+        self._telemetry = Telemetry(
+            lambda verb, body: transport.tell(verb, body),
+            metrics_interval_s,
+            always=isinstance(transport, EnrolledTransport),
+        )
         self._started = time.monotonic()
         self._living: AbstractAsyncContextManager[None] | None = None
 
     @classmethod
-    def nats(cls, url: str, creds_file: str | Path, *, trust: TrustBundle | None = None) -> Self:
+    def nats(
+        cls,
+        url: str,
+        creds_file: str | Path,
+        *,
+        trust: TrustBundle | None = None,
+        metrics_interval_s: float = METRICS_INTERVAL_S,
+    ) -> Self:
         """Over NATS, with the credentials file that `countersign agents credentials` wrote.
 
         With ``trust`` every answer's signature is checked, and an answer that is not the gateway's is ignored.
         """
-        return cls(NatsTransport(url, Path(creds_file), trust))
+        return cls(NatsTransport(url, Path(creds_file), trust), metrics_interval_s=metrics_interval_s)
 
     @classmethod
-    def http(cls, url: str, token: str) -> Self:
+    def http(cls, url: str, token: str, *, metrics_interval_s: float = METRICS_INTERVAL_S) -> Self:
         """Over HTTP, with the agent's token."""
-        return cls(HttpTransport(url, token))
+        return cls(HttpTransport(url, token), metrics_interval_s=metrics_interval_s)
 
     @classmethod
     def register(
@@ -75,6 +96,7 @@ class Agent:
         gateway: str | None = None,
         bootstrap_creds: str | Path | None = None,
         trust: TrustBundle | None = None,
+        metrics_interval_s: float = METRICS_INTERVAL_S,
     ) -> Self:
         """An agent that registers itself when its block begins; then it is connected over NATS, and lives.
 
@@ -91,7 +113,7 @@ class Agent:
             gateway=gateway,
             bootstrap_creds=None if bootstrap_creds is None else Path(bootstrap_creds),
         )
-        return cls(EnrolledTransport(url, said, Path(key_file), trust))
+        return cls(EnrolledTransport(url, said, Path(key_file), trust), metrics_interval_s=metrics_interval_s)
 
     @property
     def agent_id(self) -> str | None:
@@ -100,6 +122,7 @@ class Agent:
 
     async def __aenter__(self) -> Self:
         await self._transport.open()
+        self._telemetry.start()
         if isinstance(self._transport, EnrolledTransport):
             self._living = self.alive(self._transport.heartbeat_s, version=self._transport.version)
             await self._living.__aenter__()
@@ -112,6 +135,7 @@ class Agent:
             if self._living is not None:
                 living, self._living = self._living, None
                 await living.__aexit__(kind, error, trace)
+            await self._telemetry.close()
         finally:
             await self._transport.close()
 
@@ -266,11 +290,19 @@ class Agent:
 
         ``apply`` may be async. It raises :class:`ValueError`, saying why, for what it cannot use: people see that, and
         the old one stays in force. Raises that at the start, where there is no old one, and :class:`CountersignError`
-        if the configuration cannot be had.
+        if the configuration cannot be had. What is applied counts for the agent's log and metrics, too: ``log_level``,
+        ``metrics_enabled``, ``metrics_interval_s``.
         """
+
+        async def use(values: ConfigValues) -> None:
+            applied = apply(values)
+            if inspect.isawaitable(applied):
+                await applied
+            self._telemetry.use(values)
+
         found = await self._transport.configuration()
-        await take(self._transport, found, apply)
-        following = asyncio.create_task(follow(self._transport, apply, found.digest))
+        await take(self._transport, found, use)
+        following = asyncio.create_task(follow(self._transport, use, found.digest))
         try:
             yield found.values
         finally:

@@ -83,6 +83,10 @@ class HttpTransport:
         """Post it."""
         await self._send("POST", "/api/v1/heartbeat", body, {}, 10)
 
+    async def tell(self, verb: str, body: bytes) -> None:
+        """Post it."""
+        await self._send("POST", f"/api/v1/telemetry/{verb}", body, {}, 10)
+
     async def configuration(self) -> Configuration:
         """Get it."""
         return Configuration.model_validate(await self._send("GET", "/api/v1/configuration", None, {}, 10))
@@ -92,12 +96,12 @@ class HttpTransport:
         await self._send("POST", "/api/v1/configuration/applied", said.model_dump(exclude_none=True), {}, 10)
 
     async def _send(
-        self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str], timeout_s: float
+        self, method: str, path: str, body: dict[str, Any] | bytes | None, headers: dict[str, str], timeout_s: float
     ) -> Any:
         if self._session is None:
             raise CountersignError("use the agent in `async with`")
         timeout = aiohttp.ClientTimeout(total=timeout_s)
-        data = None if body is None else orjson.dumps(body)
+        data = orjson.dumps(body) if isinstance(body, dict) else body
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         pause, left = 0.2, _TRIES

@@ -31,6 +31,8 @@ _REPEAT_S = (1.0, 2.0, 4.0)
 #: How long the requests of a call wait, one after the other, the last value for all further ones, and how much longer
 #: an answer may take: a gateway that dies costs a call that has just begun little, and one that has waited no more.
 _TURNS_S, _ANSWER_S = (1.0, 2.0, 5.0), 2.0
+#: How long the stream has to say that it keeps a message.
+_KEPT_S = 5.0
 
 
 class NatsTransport:
@@ -219,6 +221,18 @@ class NatsTransport:
             await self._client.publish(subjects.agent(self.agent_id, "heartbeat"), orjson.dumps(body))
         except nats.errors.Error as error:
             raise Unavailable(f"the heartbeat was not sent: {error}") from None
+
+    async def tell(self, verb: str, body: bytes) -> None:
+        """Publish to the stream, which says that it has it."""
+        if not self._client.is_connected:
+            raise Unavailable("nats-server is away")
+        try:
+            ack = await self._client.request(subjects.agent(self.agent_id, verb), body, timeout=_KEPT_S)
+        except (TimeoutError, nats.errors.Error, OSError) as error:
+            raise Unavailable(f"nats-server did not take its {verb}: {str(error) or type(error).__name__}") from None
+        if refusal := orjson.loads(ack.data).get("error"):
+            why = f"nats-server did not take its {verb}: {refusal.get('description')}"
+            raise Unavailable(why) if refusal.get("code", 500) >= 500 else CountersignError(why, code="invalid")
 
     async def configuration(self) -> Configuration:
         """Request it. Raises :class:`Unavailable` if nobody answers."""

@@ -61,3 +61,9 @@ class Transport(Protocol):
 
     async def configured(self, said: Configured) -> None:
         """Say what came of a configuration."""
+
+    async def tell(self, verb: str, body: bytes) -> None:
+        """Hand in a batch of ``logs`` or a report of ``metrics``; returns once it is kept for the registry.
+
+        Raises :class:`Unavailable` where it may be again, and what refuses it for good.
+        """

@@ -18,6 +18,7 @@ from .changes import Changes
 from .credentials import Credentials
 from .dead_letters import STREAM, DeadLetters
 from .following import Following
+from .following_agents import FollowingAgents
 from .http.app import make_app
 from .http.context import Parts
 from .ingress import Ingress
@@ -29,6 +30,7 @@ from .sealing import Sealing
 from .settings import Settings
 from .store import Store
 from .sweeper import Sweeper
+from .telling import Telling
 from .waiters import Waiters
 
 
@@ -102,6 +104,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     following = Following(
         service.bus.connection, service.trust, settings.max_followers, settings.max_untold_events, service.log
     )
+    following_agents = FollowingAgents(
+        door,
+        service.bus.connection,
+        service.trust,
+        settings.max_followers,
+        settings.max_untold_agent_news,
+        service.log,
+    )
     recording = Recording(settings, store, service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, service.log)
     letters = DeadLetters(
@@ -118,6 +128,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         changes=changes,
         dead_letters=letters,
         following=following,
+        following_agents=following_agents,
+        telling=Telling(door),
         ingress=ingress,
         agents=agents,
         people=people,
@@ -135,6 +147,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_start(open_actions.recount)
     service.on_start(overhearing.start)
     service.on_start(following.start)
+    service.on_start(following_agents.start)
     service.on_start(ingress.start)
     # what agents queue is not sealed yet: it may not go on among the dead letters, and so into the ledger
     service.consume_raw(
@@ -166,4 +179,5 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_stop(ingress.drain)
     service.on_stop(waiters.release)
     service.on_stop(following.release)
+    service.on_stop(following_agents.release)
     return service

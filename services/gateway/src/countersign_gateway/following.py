@@ -7,12 +7,9 @@ slowly, or could have missed something, is told so.
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections import OrderedDict
 from typing import Any, Literal
 
-import orjson
 from nats.aio.msg import Msg
 
 from countersign_chassis.connection import NatsConnection
@@ -30,6 +27,9 @@ from countersign_contracts.ids import AgentId, Env, RequestId, ToolName
 from countersign_contracts.model import Frozen, Time
 from countersign_contracts.topology import APPROVAL_SUBJECTS
 from countersign_ledger import TrustBundle
+
+from .followers import Follower, Followers
+from .followers import event as sse
 
 #: Events remembered, to tell each once: their service sends what it is not sure of again.
 _REMEMBERED = 4096
@@ -62,59 +62,6 @@ class ApprovalNews(Frozen):
     at: Time
 
 
-class Follower:
-    """What one client has still to be told; bounded."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._told: deque[bytes] = deque()
-        self._lost = 0
-        self._maybe_lost = False
-        self._ended = False
-        self._news = asyncio.Event()
-
-    def tell(self, said: bytes) -> None:
-        """Add it; beyond the bound the oldest gives way, and is counted."""
-        if len(self._told) >= self._most:
-            self._told.popleft()
-            self._lost += 1
-        self._told.append(said)
-        self._news.set()
-
-    def missed(self) -> None:
-        """Something may have been missed; nobody can say how much."""
-        self._maybe_lost = True
-        self._news.set()
-
-    def end(self) -> None:
-        """There will be no more."""
-        self._ended = True
-        self._news.set()
-
-    async def events(self, keep_alive_s: float, may_go_on: Callable[[], str | None]) -> AsyncIterator[bytes]:
-        """The stream's bytes, until the end; ``may_go_on`` says why it must end, if it must."""
-        yield b": following; read what is pending now\nretry: 2000\n\n"
-        while True:
-            self._news.clear()
-            if (reason := may_go_on()) is not None:
-                yield _event("end", {"kind": "end", "reason": reason})
-                return
-            if self._lost or self._maybe_lost:
-                lost, self._lost, self._maybe_lost = self._lost, 0, False
-                yield _event("lost", {"kind": "lost", "events": lost or None, "reason": "read what is pending again"})
-            if self._told:
-                yield self._told.popleft()
-                continue
-            if self._ended:
-                yield _event("end", {"kind": "end", "reason": "this gateway stops; connect again"})
-                return
-            try:
-                async with asyncio.timeout(keep_alive_s):
-                    await self._news.wait()
-            except TimeoutError:
-                yield b": nothing new\n\n"
-
-
 class Following:
     """The followers of this process."""
 
@@ -123,46 +70,28 @@ class Following:
     ) -> None:
         self._connection = connection
         self._trust = trust
-        self._most_followers = most_followers
         self._most_events = most_events
         self._log = log
-        self._followers: set[Follower] = set()
+        self._followers: Followers[Follower] = Followers("approvals", most_followers)
         self._heard: OrderedDict[str, None] = OrderedDict()
-        self._released = False
 
     async def start(self) -> None:
         """Listen, beside the other replicas: no queue group."""
         for subject in APPROVAL_SUBJECTS:
             await self._connection.client.listen(subject, self._hear)
-        self._connection.on_reconnect(self._missed)
+        self._connection.on_reconnect(self._followers.missed)
 
     def follow(self) -> Follower:
         """A new follower, told everything from now on. Raises `at_capacity`, and `unavailable` while stopping."""
-        if self._released:
-            raise CountersignError("this gateway stops; connect again", code="unavailable")
-        if len(self._followers) >= self._most_followers:
-            raise CountersignError(
-                f"{self._most_followers} clients follow approvals here already; connect again in a minute",
-                code="at_capacity",
-                retry_after_s=60,
-            )
-        follower = Follower(self._most_events)
-        self._followers.add(follower)
-        return follower
+        return self._followers.add(Follower(self._most_events))
 
     def leave(self, follower: Follower) -> None:
         """It is told nothing any more."""
-        self._followers.discard(follower)
+        self._followers.leave(follower)
 
     async def release(self) -> None:
         """Nobody is told any more: the process stops."""
-        self._released = True
-        for follower in self._followers:
-            follower.end()
-
-    async def _missed(self) -> None:
-        for follower in self._followers:
-            follower.missed()
+        await self._followers.release()
 
     def _hear(self, msg: Msg) -> None:
         if not self._followers or (msg.headers or {}).get("ce-id") in self._heard:
@@ -181,7 +110,7 @@ class Following:
         if len(self._heard) > _REMEMBERED:
             self._heard.popitem(last=False)
         if news is not None:
-            said = _event(news.kind, news.model_dump(mode="json", exclude_none=True), envelope.id)
+            said = sse(news.kind, news.model_dump(mode="json", exclude_none=True), envelope.id)
             for follower in self._followers:
                 follower.tell(said)
 
@@ -213,9 +142,3 @@ def news_of(event: Event, at: Any) -> ApprovalNews | None:
                 at=at,
             )
     return None
-
-
-def _event(kind: str, body: Any, id: str | None = None) -> bytes:
-    """One server-sent event. JSON has no line feeds, and an event's id is checked to have none by its envelope."""
-    head = f"id: {id}\n" if id else ""
-    return f"{head}event: {kind}\ndata: ".encode() + orjson.dumps(body) + b"\n\n"

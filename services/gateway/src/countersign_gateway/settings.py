@@ -41,13 +41,22 @@ class Settings(ServiceSettings):
     )
     come_back_max_s: int = Field(default=10, ge=1, description="longest `Retry-After` beyond these bounds")
     max_waiting: int = Field(default=4096, ge=1, description="actions that callers of this process wait for; then 503")
-    max_followers: int = Field(default=256, ge=1, description="clients of this process that follow approvals; then 503")
+    max_followers: int = Field(
+        default=256,
+        ge=1,
+        description="clients of this process that follow approvals, and as many that follow agents; then 503",
+    )
     max_untold_events: int = Field(
         default=256,
         ge=1,
         description="events kept for a follower that reads slowly; beyond, it is told that some are lost",
     )
-    events_keep_alive_s: float = Field(default=15, gt=0, description="longest silence towards a follower of approvals")
+    max_untold_agent_news: int = Field(
+        default=2048,
+        ge=1,
+        description="records and other news of agents kept for a follower that reads slowly, and at most 4 MiB of them",
+    )
+    events_keep_alive_s: float = Field(default=15, gt=0, description="longest silence towards a follower")
     max_wait_s: float = Field(default=300, gt=0, description="longest `Prefer: wait`")
     default_wait_s: float = Field(
         default=25, gt=0, description="wait of `Prefer: wait` without a number, and of a call"

@@ -49,8 +49,10 @@ from countersign_contracts.people_commands import (
     VerifyTotp,
 )
 from countersign_contracts.projection import AGENTS, PEOPLE
+from countersign_contracts.telemetry import ReadHealth, ReadLogs, ReadMetrics
 
 from .aftermath import Aftermath
+from .agent_work import AgentWork
 from .agents import AgentCommands
 from .changes import Changes
 from .codes_store import CodesStore
@@ -77,6 +79,11 @@ from .revocations import Revocations
 from .scanning import Discovery, Folders
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
+from .telemetry_days import TelemetryDays
+from .telemetry_intake import TelemetryIntake
+from .telemetry_pages import TelemetryPages
+from .telemetry_reading import TelemetryReading
+from .telemetry_store import TelemetryStore
 from .tokens import TokenCommands
 
 
@@ -187,6 +194,11 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         log,
     )
 
+    work, kept = AgentWork(metrics, service.db), TelemetryStore(service.db)
+    days = TelemetryDays(store, kept, {"agent_log": settings.log_days, "agent_metrics": settings.metrics_days}, log)
+    intake = TelemetryIntake(kept, days, work, settings.telemetry_bytes_per_s, failpoints, log)
+    reading = TelemetryReading(store, TelemetryPages(service.db), heartbeats)
+
     # whatever nats-server forgot in a restart is told it again
     core.on_reconnect(outbox.restarted)
     core.on_reconnect(agents_shown.restarted)
@@ -199,6 +211,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_start(people_shown.start)
     service.on_start(heartbeats.start)
     service.on_start(doors.start)
+    service.on_start(days.start)
     service.ready_check("void NATS users", revocations.unready)
     service.ready_check("bucket agents", agents_shown.unready)
     service.ready_check("bucket people", people_shown.unready)
@@ -235,6 +248,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(PrepareAgents, changes.prepare)
     service.answer(CommitAgents, changes.commit)
 
+    service.answer(ReadLogs, reading.logs)
+    service.answer(ReadMetrics, reading.metrics)
+    service.answer(ReadHealth, reading.health)
+
+    # what agents log is theirs: it does not go on among the dead letters, and so into the ledger
+    service.consume_raw("registry-logs", intake.logs, connection=fleet, max_batch=32, bury_body=False)
+    service.consume_raw("registry-metrics", intake.metrics, connection=fleet, bury_body=False)
+
     service.background(outbox.run, "outbox")
     service.background(revocations.run, "revocations")
     service.background(agents_shown.run, "bucket agents")
@@ -243,6 +264,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
     service.background(discovery.run, "discovery")
+    service.background(days.run, "days of telemetry")
+    service.background(work.run, "work of agents")
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service

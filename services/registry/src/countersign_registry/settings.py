@@ -51,6 +51,14 @@ class Settings(ServiceSettings):
     projection_check_s: float = Field(default=60.0, gt=0, description="how often the buckets are checked for loss")
     account_check_s: float = Field(default=60.0, gt=0, description="how often account AGENTS is pushed again")
     account_push_timeout_s: float = Field(default=2.0, gt=0, le=10, description="for each answer of nats-server")
+    log_days: int = Field(default=7, ge=1, le=3650, description="how long agents' logs are kept, in whole days")
+    metrics_days: int = Field(default=30, ge=1, le=3650, description="how long agents' metrics are kept")
+    telemetry_bytes_per_s: int = Field(
+        default=65_536,
+        ge=8192,
+        le=16_777_216,
+        description="taken of one agent's logs, and as much of its metrics; a minute's worth at once",
+    )
     agent_config: ConfigValues = Field(
         default=ConfigValues(),
         description="what this environment says of every agent's configuration, as JSON, below types and agents",

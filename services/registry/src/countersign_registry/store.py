@@ -117,6 +117,7 @@ class Lock(IntEnum):
     DECLARE = 5
     ENROL = 6
     PACKAGES = 7
+    TELEMETRY = 9
 
 
 #: Advisory locks count for the whole database, so the registry's own have a first number of their own.

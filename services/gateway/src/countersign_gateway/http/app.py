@@ -20,6 +20,8 @@ from . import (
     governance,
     people,
     problems,
+    telemetry,
+    telemetry_socket,
     webhooks,
 )
 from .context import Parts, PartsOf
@@ -63,6 +65,8 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(dead_letters.router)
     app.include_router(enrolment.router)  # before the paths of one agent: no id hides one of these
     app.include_router(fleet.router)
+    app.include_router(telemetry.router)
+    app.include_router(telemetry_socket.router)
     app.include_router(configuration.router)
     app.include_router(people.router)
     app.include_router(webhooks.router)

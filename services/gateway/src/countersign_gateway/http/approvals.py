@@ -32,7 +32,7 @@ from countersign_contracts.model import Frozen, Time, now
 from countersign_contracts.people_commands import OneTimeCode, VerifyTotp
 
 from ..credentials import PersonIdentity
-from ..following import Follower
+from ..followers import Follower
 from ..submission import Words, check_shape
 from .context import Needs, Parts, PartsOf
 from .problems import RESPONSES

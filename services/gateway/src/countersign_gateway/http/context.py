@@ -22,9 +22,11 @@ from ..changes import Changes
 from ..credentials import Credentials, Identity, PersonIdentity, require_person
 from ..dead_letters import DeadLetters
 from ..following import Following
+from ..following_agents import FollowingAgents
 from ..ingress import Ingress
 from ..settings import Settings
 from ..store import Store
+from ..telling import Telling
 from ..waiters import Waiters
 
 
@@ -42,6 +44,8 @@ class Parts:
     changes: Changes
     dead_letters: DeadLetters
     following: Following
+    following_agents: FollowingAgents
+    telling: Telling
     ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]

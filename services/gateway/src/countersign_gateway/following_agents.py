@@ -1,0 +1,306 @@
+"""What agents say and what becomes of them, told live to the people who follow it at this replica.
+
+The gateway hears an agent's logs and metrics as ordinary messages, while somebody here follows that agent, and never
+instead of the registry, which keeps them. What an agent says is untrusted: it is checked as the registry checks it, and
+who says more than can be read in passing is heard in part. A record has the id that it is kept with, so that who
+follows first and reads the page then has neither a gap nor anything twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+import nats.errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from pydantic import Field
+
+from countersign_chassis.connection import NatsConnection
+from countersign_contracts import subjects
+from countersign_contracts.envelope import Envelope, open_event
+from countersign_contracts.errors import CountersignError, Unavailable
+from countersign_contracts.event import Event
+from countersign_contracts.fleet import AgentPhaseChanged, AgentStatusChanged
+from countersign_contracts.ids import AgentId
+from countersign_contracts.model import Frozen, Time, now
+from countersign_contracts.telemetry import (
+    LEVELS,
+    LogBatch,
+    LogLevel,
+    MetricReport,
+    StoredLog,
+    StoredMetrics,
+    opened,
+)
+from countersign_contracts.topology import AGENT_CHANGE_SUBJECTS
+from countersign_ledger import TrustBundle
+
+from .followers import Follower, Followers
+from .followers import event as sse
+
+Kind = Literal["logs", "metrics", "phase", "status"]
+#: What an agent itself says; only of agents that are named.
+_SAID: tuple[Literal["logs", "metrics"], ...] = ("logs", "metrics")
+#: Batches and events remembered, to tell each once.
+_REMEMBERED = 4096
+#: Bytes of telemetry read in a second: of one agent, and of all together. The rest of that second is not told.
+AGENT_BYTES_S, ALL_BYTES_S = 1024 * 1024, 8 * 1024 * 1024
+
+
+class AgentChange(Frozen):
+    """From what to what, and why; ``by`` is who ordered it."""
+
+    before: str
+    now: str
+    why: str
+    by: str
+
+
+class AgentNews(Frozen):
+    """One thing that an agent said, or that became of it."""
+
+    kind: Literal["log", "metrics", "phase", "status"]
+    agent_id: AgentId
+    at: Time
+    log: StoredLog | None = Field(default=None, description="`received_at` is when this gateway heard it")
+    metrics: StoredMetrics | None = None
+    change: AgentChange | None = Field(default=None, description="of the agent's phase or status")
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What a follower wants to hear. ``agents`` None: every agent's phase and status, and nobody's logs or metrics."""
+
+    agents: frozenset[str] | None = frozenset()
+    kinds: frozenset[Kind] = frozenset()
+    level: LogLevel | None = None
+    text: str | None = None
+
+    def hears(self, kind: Kind, agent_id: str) -> bool:
+        """Whether that is of interest."""
+        if kind not in self.kinds:
+            return False
+        return kind not in _SAID if self.agents is None else agent_id in self.agents
+
+    def takes(self, log: StoredLog) -> bool:
+        """Whether the record is, as when a page is read."""
+        if self.level is not None and LEVELS.index(log.level) < LEVELS.index(self.level):
+            return False
+        return self.text is None or self.text.lower() in log.text.lower()
+
+    def subjects(self) -> set[tuple[str, Literal["logs", "metrics"]]]:
+        """Of which agents which verbs must be heard."""
+        return {(agent, verb) for agent in self.agents or () for verb in _SAID if verb in self.kinds}
+
+
+class AgentFollower(Follower):
+    """A follower with its interest; it is told server-sent events or the bare JSON of them."""
+
+    def __init__(self, most: int, wire: Literal["events", "json"]) -> None:
+        super().__init__(most, "read the page again")
+        self.wire = wire
+        self.interest = Interest()
+
+
+@dataclass
+class Allowance:
+    """How much was read in this second. Pure, but for what it remembers."""
+
+    agent_bytes: int = AGENT_BYTES_S
+    all_bytes: int = ALL_BYTES_S
+    _second: int = -1
+    _read: dict[str, int] = field(default_factory=dict)
+
+    def takes(self, agent_id: str, size: int, clock_s: float) -> bool:
+        """Whether ``size`` more bytes of the agent are read; an agent's first message of a second always is."""
+        if int(clock_s) != self._second:
+            self._second, self._read = int(clock_s), {}
+        before = self._read.get(agent_id, 0)
+        if (before and before + size > self.agent_bytes) or sum(self._read.values()) + size > self.all_bytes:
+            return False
+        self._read[agent_id] = before + size
+        return True
+
+
+class FollowingAgents:
+    """The followers of agents at this process. ``door`` stands in account AGENTS, ``core`` in CORE."""
+
+    def __init__(
+        self,
+        door: NatsConnection,
+        core: NatsConnection,
+        trust: TrustBundle,
+        most_followers: int,
+        most_events: int,
+        log: Any,
+    ) -> None:
+        self._door = door
+        self._core = core
+        self._trust = trust
+        self._most_events = most_events
+        self._log = log
+        self._followers: Followers[AgentFollower] = Followers("agents", most_followers)
+        self._allowance = Allowance()
+        self._heard: OrderedDict[tuple[str, ...], None] = OrderedDict()
+        self._subscriptions: dict[tuple[str, Literal["logs", "metrics"]], Subscription] = {}
+        self._listening = asyncio.Lock()
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Hear what becomes of agents, beside the other replicas; and say so when something may have been missed."""
+        for subject in AGENT_CHANGE_SUBJECTS:
+            await self._core.client.listen(subject, self._hear_event)
+        self._core.on_reconnect(self._followers.missed)
+        self._door.on_reconnect(self._followers.missed)
+
+    def follow(self, wire: Literal["events", "json"]) -> AgentFollower:
+        """A new follower, of nothing yet. Raises `at_capacity`, and `unavailable` while stopping."""
+        return self._followers.add(AgentFollower(self._most_events, wire))
+
+    async def turn_to(self, follower: AgentFollower, interest: Interest) -> None:
+        """It is told this from now on, and nothing else: once this returns, nothing passes unheard.
+
+        Raises :class:`Unavailable` while nats-server is away.
+        """
+        follower.interest = interest
+        try:
+            async with asyncio.timeout(5):
+                await self._listen()
+                await self._door.barrier()  # also where another's subscription is used, which may be on its way still
+        except (nats.errors.Error, OSError, TimeoutError):
+            raise Unavailable("nats-server does not answer the gateway; try again") from None
+
+    def leave(self, follower: AgentFollower) -> None:
+        """It is told nothing any more."""
+        self._followers.leave(follower)
+        task = asyncio.create_task(self._unlisten())
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+
+    async def release(self) -> None:
+        """Nobody is told any more: the process stops."""
+        await self._followers.release()
+
+    # --- listening --------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Hear all that somebody follows, and nothing else."""
+        async with self._listening:
+            wanted = {each for follower in self._followers for each in follower.interest.subjects()}
+            for gone in self._subscriptions.keys() - wanted:
+                await self._door.client.unlisten(self._subscriptions.pop(gone))
+            for agent_id, verb in wanted - self._subscriptions.keys():
+                self._subscriptions[agent_id, verb] = await self._door.client.listen(
+                    subjects.agent(agent_id, verb), partial(self._hear_agent, agent_id, verb)
+                )
+
+    async def _unlisten(self) -> None:
+        try:
+            await self._listen()
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            # the next one who follows or leaves brings it to order
+            self._log.warning("goes on hearing an agent that nobody follows", error=repr(error))
+
+    def _first(self, *what: str) -> bool:
+        """Whether this was not heard before."""
+        if what in self._heard:
+            return False
+        self._heard[what] = None
+        if len(self._heard) > _REMEMBERED:
+            self._heard.popitem(last=False)
+        return True
+
+    # --- hearing ----------------------------------------------------------------------------------------
+
+    def _hear_agent(self, agent_id: str, verb: Literal["logs", "metrics"], msg: Msg) -> None:
+        told = [follower for follower in self._followers if follower.interest.hears(verb, agent_id)]
+        if not told:
+            return
+        if not self._allowance.takes(agent_id, len(msg.data), asyncio.get_running_loop().time()):
+            for follower in told:
+                follower.missed()
+            return
+        try:
+            said = (
+                news_of_logs(agent_id, msg.data, now())
+                if verb == "logs"
+                else news_of_metrics(agent_id, msg.data, now())
+            )
+        except CountersignError:
+            return  # the registry counts and logs what it refuses
+        if self._first(agent_id, verb, _batch_of(said[0])):
+            self._tell(told, said)
+
+    def _hear_event(self, msg: Msg) -> None:
+        if not self._followers:
+            return
+        try:
+            envelope = Envelope.read(msg.headers, msg.data)
+            event = open_event(envelope, self._trust)
+            if msg.subject != event.nats_subject():
+                return
+        except CountersignError as error:
+            # audit takes the same message from its consumer, and puts it on record
+            self._log.warning("heard of an agent what cannot be believed", subject=msg.subject, reason=error.detail)
+            return
+        news = news_of_change(event)
+        if news is not None and self._first(envelope.id):
+            kind: Kind = "phase" if news.kind == "phase" else "status"
+            self._tell([each for each in self._followers if each.interest.hears(kind, news.agent_id)], [news])
+
+    def _tell(self, followers: Iterable[AgentFollower], said: list[AgentNews]) -> None:
+        wires = [(each, *_on_the_wire(each)) for each in said]
+        for follower in followers:
+            for news, event, body in wires:
+                if news.log is None or follower.interest.takes(news.log):
+                    follower.tell(event if follower.wire == "events" else body)
+
+
+def news_of_logs(agent_id: str, body: bytes, at: datetime) -> list[AgentNews]:
+    """A batch's records. Raises :class:`CountersignError` as :func:`opened`."""
+    batch = opened(LogBatch, body, at)
+    return [
+        AgentNews.model_construct(
+            kind="log",
+            agent_id=agent_id,
+            at=at,
+            log=StoredLog.model_construct(**dict(record), id=f"{batch.batch}.{place}", received_at=at),
+        )
+        for place, record in enumerate(batch.records)
+    ]
+
+
+def news_of_metrics(agent_id: str, body: bytes, at: datetime) -> list[AgentNews]:
+    """The report, as :func:`news_of_logs`."""
+    kept = StoredMetrics.model_construct(**dict(opened(MetricReport, body, at)), received_at=at)
+    return [AgentNews.model_construct(kind="metrics", agent_id=agent_id, at=at, metrics=kept)]
+
+
+def news_of_change(event: Event) -> AgentNews | None:
+    """What became of an agent; None for what changes neither its phase nor its status."""
+    match event:
+        case AgentPhaseChanged():
+            change = AgentChange(before=event.before, now=event.phase, why=event.cause, by=event.by)
+            return AgentNews(kind="phase", agent_id=event.agent_id, at=event.at, change=change)
+        case AgentStatusChanged():
+            change = AgentChange(before=event.before, now=event.status, why=event.reason, by=event.by)
+            return AgentNews(kind="status", agent_id=event.agent_id, at=event.at, change=change)
+    return None
+
+
+def _batch_of(news: AgentNews) -> str:
+    if news.log is not None:
+        return news.log.id.rpartition(".")[0]
+    return "" if news.metrics is None else news.metrics.batch
+
+
+def _on_the_wire(news: AgentNews) -> tuple[bytes, bytes]:
+    """As a server-sent event, and bare. A record's id is checked to have no line feeds by its batch's model."""
+    body = news.to_bytes()
+    return sse(news.kind, body, None if news.log is None else news.log.id), body
