@@ -17,14 +17,18 @@ from ..client import Client, segment
 from ..embedded.datadir import write_secret
 from ..output import ago, command, console, laid_out, print_json, table
 from .agent_config import app as config
+from .agent_upkeep import delete, update
 from .enrolment import packages, tokens
 
 app = typer.Typer(
-    no_args_is_help=True, help="Agents: packages, tokens, register, list, pause, resume, revoke, credentials."
+    no_args_is_help=True,
+    help="Agents: packages, tokens, register, list, update, delete, pause, resume, revoke, credentials.",
 )
 app.add_typer(tokens, name="token")
 app.add_typer(config, name="config")
 app.command("packages")(packages)
+app.command("update")(update)
+app.command("delete")(delete)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Seconds between two looks of `watch`.

@@ -10,6 +10,7 @@ from typing import Literal
 
 from . import (
     actions,
+    agent_commands,
     agent_config,
     approval_commands,
     approval_rules,
@@ -32,6 +33,7 @@ from .warrant import TYPE as WARRANT_TYPE
 #: Everything below is made from the events and commands, so their modules must be loaded.
 DEFINED_IN = (
     actions,
+    agent_commands,
     agent_config,
     approval_commands,
     approvals,

@@ -7,6 +7,7 @@ import asyncio
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.at_rest import RestKeys
 from countersign_chassis.sealing import DigestKey, read_keys
+from countersign_contracts.agent_commands import DeleteAgent, UpdateAgent
 from countersign_contracts.agent_config import (
     ConfigHistory,
     GetConfig,
@@ -78,6 +79,7 @@ from .scanning import Discovery, Folders
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
 from .tokens import TokenCommands
+from .upkeep_commands import Upkeep
 
 
 def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service:
@@ -158,6 +160,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     gauges = Gauges(store, changed, agents_by_status, outbox_pending, beats)
     aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
+    upkeep = Upkeep(store, outbox, aftermath, heartbeats)
     codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
     people = PeopleCommands(people_store, codes, person_changes, settings.admin_token_file, log)
     channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
@@ -211,6 +214,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(GetAgent, agents.get)
     service.answer(SetAgentStatus, agents.set_status)
     service.answer(IssueCredentials, agents.issue_credentials)
+    service.answer(UpdateAgent, upkeep.update)
+    service.answer(DeleteAgent, upkeep.delete)
     service.answer(OrderAgents, orders.order)
     service.answer(GetConfig, configurations.get)
     service.answer(ConfigHistory, configurations.history)

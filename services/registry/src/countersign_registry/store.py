@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 
 from countersign_chassis import Connection, Database
+from countersign_contracts.agent_commands import AgentDeleted
 from countersign_contracts.fleet import AgentRecord, AgentStatusChanged, Credential, Owner
 from countersign_contracts.model import now
 
@@ -39,7 +40,8 @@ _LOCK = "SELECT FROM agent WHERE agent_id = ANY($1::text[]) ORDER BY agent_id FO
 _AFTER = _AGENT + "WHERE a.agent_id > $2 ORDER BY a.agent_id LIMIT $3"
 _PAGE = (
     _AGENT
-    + "WHERE a.agent_id > $2 AND ($4::text IS NULL OR a.status = $4) AND ($5::text IS NULL OR a.owner_team = $5)"
+    + "WHERE a.agent_id > $2 AND a.deleted_at IS NULL"
+    + " AND ($4::text IS NULL OR a.status = $4) AND ($5::text IS NULL OR a.owner_team = $5)"
     + " AND ($6::text IS NULL OR coalesce(p.phase, 'registered') = $6)"
     + " AND ($7::text IS NULL OR a.agent_type = $7)"
     + " ORDER BY a.agent_id LIMIT $3"
@@ -60,6 +62,9 @@ WHERE agent_id = $1
 
 # Who set the status, when and why; only where it changes.
 _STATUS = "UPDATE agent SET status_by = $2, status_at = $3, status_reason = $4 WHERE agent_id = $1"
+
+# A deleted agent keeps its row.
+_DELETE = "UPDATE agent SET deleted_by = $2, deleted_at = $3 WHERE agent_id = $1"
 
 _ISSUE = """
 INSERT INTO credential (credential_id, agent_id, kind, sha256, nkey, issued_at, issued_by, expires_at)
@@ -94,7 +99,8 @@ SELECT agent_id FROM beat
 """
 
 _COUNTS = """
-SELECT (SELECT json_object_agg(status, n) FROM (SELECT status, count(*) AS n FROM agent GROUP BY status) s) AS agents,
+SELECT (SELECT json_object_agg(status, n) FROM (
+            SELECT status, count(*) AS n FROM agent WHERE deleted_at IS NULL GROUP BY status) s) AS agents,
        (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox,
        (SELECT json_object_agg(said, n) FROM (
             SELECT CASE WHEN h.agent_id IS NULL THEN 'never'
@@ -194,6 +200,8 @@ class Store:
         for event in change.events:
             if isinstance(event, AgentStatusChanged):
                 await connection.execute(_STATUS, event.agent_id, event.by, event.at, event.reason)
+            elif isinstance(event, AgentDeleted):
+                await connection.execute(_DELETE, event.agent_id, event.by, event.at)
         if change.voided:
             await connection.execute(_VOID, [c.credential_id for c in change.voided], at, by)
         if change.renewed:
@@ -295,4 +303,6 @@ def _agent(row: asyncpg.Record) -> Agent:
         phase=row["phase"] or "registered",
         phase_since=row["phase_since"],
         phase_cause=row["phase_cause"],
+        deleted_at=row["deleted_at"],
+        deleted_by=row["deleted_by"],
     )

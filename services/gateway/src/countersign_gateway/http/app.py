@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute
 
 from . import (
     actions,
+    agent,
     approvals,
     configuration,
     dead_letters,
@@ -47,6 +48,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(dead_letters.router)
     app.include_router(enrolment.router)  # before the paths of one agent: no id hides one of these
     app.include_router(fleet.router)
+    app.include_router(agent.router)
     app.include_router(configuration.router)
     app.include_router(people.router)
     app.include_router(webhooks.router)
