@@ -44,6 +44,8 @@ CORE_DISK_BYTES = 12 * 1024**3
 AGENTS_DISK_BYTES = 4 * 1024**3
 #: A connection that registers an agent.
 BOOTSTRAP_LIMITS = ConnectionLimits(subscriptions=4, payload_bytes=4 * 1024)
+#: A connection that asks which agents run.
+OBSERVER_LIMITS = ConnectionLimits(subscriptions=8, payload_bytes=1024)
 #: An agent's connection: few subscriptions, messages no larger than an action may be.
 AGENT_LIMITS = ConnectionLimits(subscriptions=32, payload_bytes=256 * 1024)
 
@@ -83,6 +85,7 @@ def prepare_material(
     agents_service_signing = _pair(layout, "agents-service-signing", "account")
     agents_signing = _pair(layout, "agents-signing", "account")
     bootstrap_signing = _pair(layout, "agents-bootstrap-signing", "account")
+    observer_signing = _pair(layout, "agents-observer-signing", "account")
     system_signing = _pair(layout, "system-signing", "account")
 
     copies = max(1, len(nodes))  # of each stream: every copy counts against its account
@@ -105,6 +108,7 @@ def prepare_material(
             agents_service_signing,
             agents_signing,
             bootstrap_signing,
+            observer_signing,
             AGENTS_DISK_BYTES * copies,
             at,
         ),
@@ -165,6 +169,7 @@ def _agents_account(
     service_signing: KeyPair,
     agents_signing: KeyPair,
     bootstrap_signing: KeyPair,
+    observer_signing: KeyPair,
     disk_bytes: int,
     at: int,
 ) -> str:
@@ -183,6 +188,7 @@ def _agents_account(
         scoped_keys=[
             ScopedKey(agents_signing.public, "agent", _permissions(agent_access()), AGENT_LIMITS),
             ScopedKey(bootstrap_signing.public, "bootstrap", _permissions(bootstrap_access()), BOOTSTRAP_LIMITS),
+            ScopedKey(observer_signing.public, "observer", _permissions(observer_access()), OBSERVER_LIMITS),
         ],
         jetstream=JetStreamLimits(disk_bytes=disk_bytes),
         limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
@@ -203,6 +209,11 @@ def agent_access(name: str = "{{name()}}") -> topology.Access:
 def bootstrap_access(name: str = "{{name()}}") -> topology.Access:
     """What whoever holds the bootstrap credential of that discovery token may do."""
     return topology.Access((subjects.REGISTER,), (f"{subjects.bootstrap_inbox(name)}.>",))
+
+
+def observer_access(name: str = "{{name()}}") -> topology.Access:
+    """What whoever observes may do: ask for services of NATS (ADR-32), and hear the answers."""
+    return topology.Access(("$SRV.>",), (f"{subjects.observer_inbox(name)}.>",))
 
 
 def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: KeyPair, agents: str, at: int) -> None:

@@ -19,6 +19,7 @@ from ..output import ago, command, console, laid_out, print_json, table
 from .agent_config import app as config
 from .agent_upkeep import delete, update
 from .enrolment import packages, tokens
+from .observing import observe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +30,7 @@ app.add_typer(config, name="config")
 app.command("packages")(packages)
 app.command("update")(update)
 app.command("delete")(delete)
+app.command("observe")(observe)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Seconds between two looks of `watch`.

@@ -20,6 +20,7 @@ from . import (
     dead_letter_commands,
     enrolment,
     fleet,
+    observation,
     people_commands,
     slack_commands,
     subjects,
@@ -42,6 +43,7 @@ DEFINED_IN = (
     dead_letter_commands,
     enrolment,
     fleet,
+    observation,
     people_commands,
     webhook_commands,
     slack_commands,
@@ -270,6 +272,7 @@ def agents_access(service: str) -> Access | None:
                 "agents.*.config",
                 "agents.*.configured",
                 subjects.REGISTER,
+                *(subject for verb in observation.VERBS for subject in observation.asked(verb)),
             ),
         )
     return None

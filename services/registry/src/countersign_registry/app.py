@@ -36,6 +36,7 @@ from countersign_contracts.enrolment import (
 )
 from countersign_contracts.fleet import person_key
 from countersign_contracts.model import now
+from countersign_contracts.observation import IssueObserver
 from countersign_contracts.people_commands import (
     AddPerson,
     ConfirmEnrolment,
@@ -76,6 +77,7 @@ from .presence import Presence
 from .projections import Projection
 from .revocations import Revocations
 from .scanning import Discovery, Folders
+from .service_api import Observers, ServiceApi
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
 from .tokens import TokenCommands
@@ -184,6 +186,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         store, ConfigStore(service.db), outbox, fleet, settings.agent_config, configured, log
     )
     doors = Doors(fleet, enrolment, configurations, log)
+    observers, services = Observers(store, outbox, account), ServiceApi(service.db, fleet, heartbeats, log)
     discovery = Discovery(
         Folders(settings.agents_dirs),
         store,
@@ -205,6 +208,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_start(people_shown.start)
     service.on_start(heartbeats.start)
     service.on_start(doors.start)
+    service.on_start(services.start)
     service.ready_check("void NATS users", revocations.unready)
     service.ready_check("bucket agents", agents_shown.unready)
     service.ready_check("bucket people", people_shown.unready)
@@ -229,6 +233,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(CreateDiscoveryToken, tokens.create)
     service.answer(ListDiscoveryTokens, tokens.list)
     service.answer(RevokeDiscoveryToken, tokens.revoke)
+    service.answer(IssueObserver, observers.issue)
     service.answer(AddPerson, people.add)
     service.answer(RemovePerson, people.remove)
     service.answer(ListPeople, people.list)
@@ -251,6 +256,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
     service.background(discovery.run, "discovery")
+    service.background(services.run, "service API")
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service

@@ -30,7 +30,7 @@ from countersign_contracts.model import rfc3339
 
 #: In account AGENTS the services' inboxes lie beside the agents' (``_INBOX.<name>``): an agent of such a name would
 #: hear what the gateway receives. And the last ones are paths of the API beside those of agents.
-RESERVED_IDS = frozenset({*SERVICES, "bootstrap", "orders", "packages", "tokens"})
+RESERVED_IDS = frozenset({*SERVICES, "bootstrap", "observers", "orders", "packages", "tokens"})
 RESERVED_HINT = f"any other id; {', '.join(sorted(RESERVED_IDS))} are the control plane's own"
 
 

@@ -25,6 +25,7 @@ class AgentsAccount:
     operator_signing: KeyPair
     agents_signing: KeyPair
     bootstrap_signing: KeyPair
+    observer_signing: KeyPair
 
     @classmethod
     def of(cls, settings: Settings) -> AgentsAccount:
@@ -41,6 +42,7 @@ class AgentsAccount:
             operator_signing=_key(settings.operator_signing_seed_file, "operator"),
             agents_signing=_key(settings.agents_signing_seed_file, "account"),
             bootstrap_signing=_key(settings.bootstrap_signing_seed_file, "account"),
+            observer_signing=_key(settings.observer_signing_seed_file, "account"),
         )
 
     def new_user(self, agent_id: str, at: datetime, expires_at: datetime | None) -> tuple[str, str]:
@@ -57,6 +59,11 @@ class AgentsAccount:
         user = KeyPair.generate("user")
         jwt = self._jwt(token_id, user.public, self.bootstrap_signing, at, expires_at)
         return user.public, creds_file(jwt, user.seed)
+
+    def new_observer(self, observer_id: str, at: datetime, expires_at: datetime) -> str:
+        """The credentials file of a new user that can ask which agents run and nothing else."""
+        user = KeyPair.generate("user")
+        return creds_file(self._jwt(observer_id, user.public, self.observer_signing, at, expires_at), user.seed)
 
     def _jwt(self, name: str, nkey: str, signer: KeyPair, at: datetime, expires_at: datetime | None) -> str:
         return user_jwt(
