@@ -147,8 +147,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         log,
     )
     revocations = Revocations(
-        account.base,
-        account.operator_signing,
+        account,
+        settings,
         store,
         system,
         check_s=settings.account_check_s,
