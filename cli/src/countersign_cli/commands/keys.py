@@ -33,13 +33,15 @@ def list_(folder: Folder = None, json: Json = False) -> None:
 
     layout = _layout(folder)
     found = [
-        {"name": key.name, "key": pair.public, "signs": at == 0, "what": key.signs}
+        (key.name, pair.public, at == 0, key.signs)
         for key in ROTATABLE
+        if layout.seed(key.name).exists()
         for at, pair in enumerate(pairs(layout, key.name, key.kind))
     ]
     if json:
-        return print_json({"items": found})
-    rows = [(each["name"], each["key"], "signs" if each["signs"] else "trusted", each["what"]) for each in found]
+        names = ("name", "key", "signs", "what")
+        return print_json({"items": [dict(zip(names, each, strict=True)) for each in found]})
+    rows = [(name, f"{key[:12]}…", "signs" if signs else "trusted", what) for name, key, signs, what in found]
     table(("NAME", "KEY", "", "WHAT IT SIGNS"), rows, "no keys")
 
 
