@@ -38,13 +38,21 @@ _FIND = _AGENT + "WHERE a.agent_id = $2"
 _NAMED = _AGENT + "WHERE a.agent_id = ANY($2::text[])"
 _LOCK = "SELECT FROM agent WHERE agent_id = ANY($1::text[]) ORDER BY agent_id FOR UPDATE"
 _AFTER = _AGENT + "WHERE a.agent_id > $2 ORDER BY a.agent_id LIMIT $3"
-_PAGE = (
-    _AGENT
-    + "WHERE a.agent_id > $2 AND a.deleted_at IS NULL"
-    + " AND ($4::text IS NULL OR a.status = $4) AND ($5::text IS NULL OR a.owner_team = $5)"
-    + " AND ($6::text IS NULL OR coalesce(p.phase, 'registered') = $6)"
-    + " AND ($7::text IS NULL OR a.agent_type = $7)"
-    + " ORDER BY a.agent_id LIMIT $3"
+# Which agents are on the page is decided first, of the agents alone: whatever plan the server keeps for it, the rest is
+# read for so many rows, not for every agent.
+_CHOSEN = """
+WITH chosen AS MATERIALIZED (
+    SELECT a.agent_id FROM agent a {joined}
+    WHERE a.agent_id > $2 AND a.deleted_at IS NULL AND ($4::text IS NULL OR a.status = $4)
+      AND ($5::text IS NULL OR a.owner_team = $5) AND ($6::text IS NULL OR a.agent_type = $6) {having}
+    ORDER BY a.agent_id LIMIT $3
+)
+"""
+_OF_CHOSEN = _AGENT + "JOIN chosen USING (agent_id) ORDER BY a.agent_id"
+_PAGE = _CHOSEN.format(joined="", having="") + _OF_CHOSEN
+_PAGE_OF_PHASE = (
+    _CHOSEN.format(joined="LEFT JOIN phase p USING (agent_id)", having="AND coalesce(p.phase, 'registered') = $7::text")
+    + _OF_CHOSEN
 )
 
 _INSERT = """
@@ -185,9 +193,10 @@ class Store:
         at: datetime,
     ) -> list[asyncpg.Record]:
         """Rows of agents by id, those after ``after``, for :mod:`.listing`."""
-        return await self._db.pool.fetch(
-            _PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team, phase, agent_type
-        )
+        given = (at - CLOCK_TOLERANCE, after or "", limit, status, team, agent_type)
+        if phase is None:
+            return await self._db.pool.fetch(_PAGE, *given)
+        return await self._db.pool.fetch(_PAGE_OF_PHASE, *given, phase)
 
     async def create(self, connection: Connection, change: Change, by: str, at: datetime) -> bool:
         """Insert a new agent; false if the id is taken."""
