@@ -52,7 +52,7 @@ def main() -> None:
     try:
         system.start()
         began = time.perf_counter()
-        _declare(system, options)
+        declare(system, options.agents, options.interval)
         print(f"{options.agents} agents declared in {time.perf_counter() - began:.1f} s", flush=True)
         uvloop.run(_measure(system, options))
     finally:
@@ -60,14 +60,15 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _declare(system: System, options: argparse.Namespace) -> None:
+def declare(system: System, agents: int, interval: int) -> None:
+    """Register so many agents by files."""
     admin = system.admin()
     texts = {"ping.yaml": _TOOL, "bench.yaml": PROFILE}
     _apply(admin, texts)
-    for first in range(0, options.agents, _A_FILE):
-        numbers = range(first, min(first + _A_FILE, options.agents))
-        agents = "---".join(_AGENT.format(n=n, team=n % 50, interval=options.interval) for n in numbers)
-        _apply(admin, {"agents.yaml": agents})
+    for first in range(0, agents, _A_FILE):
+        numbers = range(first, min(first + _A_FILE, agents))
+        texts = {"agents.yaml": "---".join(_AGENT.format(n=n, team=n % 50, interval=interval) for n in numbers)}
+        _apply(admin, texts)
 
 
 def _apply(admin: Any, texts: dict[str, str]) -> None:
@@ -82,7 +83,7 @@ async def _measure(system: System, options: argparse.Namespace) -> None:
     creds = Layout(system.folder).creds("gateway-agents")
     client = await nats.connect(system.nats_url, user_credentials=str(creds), inbox_prefix=subjects.inbox("gateway"))
     over = asyncio.Event()
-    beating = asyncio.create_task(_beat(client, options, over))
+    beating = asyncio.create_task(beat(client, options.agents, options.interval, over))
     admin = system.admin()
     await asyncio.sleep(options.interval + 5)
     running = await asyncio.to_thread(_phases, admin)
@@ -104,12 +105,13 @@ async def _measure(system: System, options: argparse.Namespace) -> None:
         print(f"{what}: p50 {found[len(found) // 2]:.0f} ms, p99 {found[int(len(found) * 0.99)]:.0f} ms")
 
 
-async def _beat(client: Any, options: argparse.Namespace, over: asyncio.Event) -> None:
+async def beat(client: Any, agents: int, interval: int, over: asyncio.Event) -> None:
+    """Say for each of them that it lives, evenly spread over the interval, until ``over``."""
     began, sent = time.perf_counter(), 0
     while not over.is_set():
-        due = int((time.perf_counter() - began) * options.agents / options.interval)
+        due = int((time.perf_counter() - began) * agents / interval)
         for n in range(sent, due):
-            await client.publish(subjects.agent(f"fleet-{n % options.agents}", "heartbeat"), b'{"status":"healthy"}')
+            await client.publish(subjects.agent(f"fleet-{n % agents}", "heartbeat"), b'{"status":"healthy"}')
         sent = max(sent, due)
         await asyncio.sleep(0.01)
 

@@ -25,7 +25,7 @@ from countersign_contracts import subjects
 from countersign_contracts.enrolment import registration_text, token_sha256
 from governed import System, cpu_seconds
 
-_TOKEN = {"agent_type": "bench", "owner": {"team": "bench"}, "profile": "bench", "environments": ["dev"]}
+TOKEN = {"agent_type": "bench", "owner": {"team": "bench"}, "profile": "bench", "environments": ["dev"]}
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     system = System(folder / "system")
     try:
         system.start()
-        issued = system.admin().post("/api/v1/agents/tokens", _TOKEN | {"uses": 10_000})
+        issued = system.admin().post("/api/v1/agents/tokens", TOKEN | {"uses": 10_000})
         creds = folder / "bootstrap.creds"
         creds.write_text(issued["nats_creds"])
         uvloop.run(_measure(system, issued, creds, options))
@@ -47,8 +47,9 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _said(secret: str) -> bytes:
-    pair = KeyPair.generate("user")
+def said(secret: str, pair: KeyPair | None = None) -> bytes:
+    """What an agent sends that registers with that token and its own key."""
+    pair = pair or KeyPair.generate("user")
     text = registration_text("bench", "Bench", "1.0", pair.public, token_sha256(secret))
     signature = urlsafe_b64encode(pair.sign(text)).rstrip(b"=").decode()
     body = {"agent_name": "Bench", "agent_version": "1.0", "agent_type": "bench", "discovery_token": secret}
@@ -78,10 +79,10 @@ async def _measure(system: System, issued: Any, creds: Path, options: argparse.N
             return 1000 * (time.perf_counter() - began)
 
         for what, register in (("over NATS", over_nats), ("over HTTP", over_http)):
-            bodies = [_said(secret) for _ in range(options.alone + 20)]
+            bodies = [said(secret) for _ in range(options.alone + 20)]
             times = sorted([await register(body) for body in bodies][20:])
             print(f"alone, {what}: p50 {_at(times, 0.5):.1f} ms, p99 {_at(times, 0.99):.1f} ms", flush=True)
-        bodies = [_said(secret) for _ in range(options.at_once)]
+        bodies = [said(secret) for _ in range(options.at_once)]
         run = DataDir(system.folder).read_run()
         pids = dict(run.pids) if run else {}
         before, began = cpu_seconds(pids), time.perf_counter()

@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+import fleet_load
 import floor
 import governed
 from load import Result
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds each figure is measured for")
     parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 16, 128])
+    parser.add_argument("--agents", type=int, default=fleet_load.AGENTS, help="agents of the fleet part")
     options = parser.parse_args()
     concurrencies = tuple(options.in_flight)
     folder = Path(tempfile.mkdtemp(prefix="countersign-bench-"))
@@ -41,11 +43,16 @@ def main() -> None:
         base = floor.run(folder / "floor", concurrencies, options.seconds)
         console.print("governed actions, over NATS and over HTTP …")
         measured = governed.run(folder, concurrencies, options.seconds)
+        console.print(f"the fleet: {options.agents} agents …")
+        fleet = fleet_load.run(folder, options.agents)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     _print(console, base, measured)
+    _print_fleet(console, fleet)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(_document(base, measured, options.seconds), indent=1) + "\n")
+    RESULTS.write_text(
+        json.dumps(_document(base, measured, options.seconds) | {"fleet": asdict(fleet)}, indent=1) + "\n"
+    )
     console.print(f"written: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
     if any(result.failures for result in measured.results):
         sys.exit("some governed actions did not succeed: the figures do not count")
@@ -80,6 +87,28 @@ def _print(console: Console, base: list[Result], measured: governed.Measured) ->
     for name, value in measured.memory_mib.items():
         memory.add_row(name, f"{value['rss']:.0f}", f"{value['pss']:.0f}")
     console.print(memory)
+
+
+def _print_fleet(console: Console, fleet: fleet_load.Fleet) -> None:
+    table = Table(box=None, header_style="bold")
+    for column in ("fleet", "p50 ms", "p99 ms", "goal p99", "p50 / floor", "p99 / floor"):
+        table.add_column(column, justify="left" if column == "fleet" else "right")
+    for timed in [fleet.floor, *fleet.times]:
+        table.add_row(
+            timed.name,
+            f"{timed.p50_ms:.2f}",
+            f"{timed.p99_ms:.2f}",
+            "" if timed.goal_ms is None else f"{timed.goal_ms:.0f}",
+            f"{timed.p50_ms / fleet.floor.p50_ms:.1f}",
+            f"{timed.p99_ms / fleet.floor.p99_ms:.1f}",
+        )
+    console.print(table)
+    console.print(
+        f"a configuration for {fleet.push_to_all_applied} agents at once: {fleet.push_to_all_s:.2f} s until all had"
+        " applied it"
+    )
+    used = ", ".join(f"{name} {percent:.1f} %" for name, percent in fleet.cpu_percent.items())
+    console.print(f"{fleet.agents + fleet.connected} agents that say that they live, of one core: {used}")
 
 
 def _document(base: list[Result], measured: governed.Measured, seconds: float) -> dict[str, object]:

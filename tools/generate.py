@@ -87,7 +87,7 @@ def _contents() -> str:
                 "[Settings](settings.md)",
                 "[Errors](errors.md)",
                 "[Metrics](metrics.md)",
-                "[The HTTP API](openapi.json): OpenAPI 3.1",
+                "[The HTTP API](openapi.json): OpenAPI 3.1; [its versions](api-versions.md)",
                 "[The bus](asyncapi.yaml): AsyncAPI 3.0",
                 "[Schemas](schemas/README.md): JSON Schema 2020-12 of every message and every declared file",
                 "Pictures of [the watch](../how-to/approvals.md#watch): `pictures/`",

@@ -9,6 +9,7 @@ from generate_markdown import code, page, table
 #: code -> what to do about it.
 ADVICE = {
     "malformed": "Mend the request: `detail` says where it stops being JSON, or which header or member is wrong.",
+    "unknown_version": "Ask for a version that is served; `versions` lists them.",
     "invalid": "Mend the fields that `errors` lists, each with its name and what is wrong with it.",
     "unauthenticated": "Send a valid credential as `Authorization: Bearer …`. It may be mistyped, expired, replaced,"
     " or its agent revoked; ask for a new one.",

@@ -1,7 +1,7 @@
 """The page of the topology: streams, consumers, buckets, what each NATS user may do, and which key may sign what."""
 
 from countersign_cli.bootstrap.bus import stream_config
-from countersign_cli.bootstrap.material import AGENT_LIMITS, bootstrap_access
+from countersign_cli.bootstrap.material import AGENT_LIMITS, bootstrap_access, observer_access
 from countersign_contracts import subjects, topology
 from countersign_contracts.command import COMMANDS
 from countersign_contracts.event import EVENTS, SERVICES
@@ -81,6 +81,9 @@ def topology_page() -> str:
         "Whoever holds the bootstrap credential of a discovery token, in account AGENTS, by the template of the key"
         " that signs these.",
         _access(bootstrap_access("<its token's id>")),
+        "### observer",
+        "Whoever asks over NATS which agents run, in account AGENTS, by the template of the key that signs these.",
+        _access(observer_access("<its id>")),
         *_users(),
     )
 

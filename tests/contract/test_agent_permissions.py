@@ -50,6 +50,8 @@ API_CALLS = {
     "$SYS.REQ.USER.INFO",
     "$SYS.REQ.SERVER.PING",
     "$SRV.PING",
+    "$SRV.INFO.alpha",
+    "$SRV.STATS.alpha.alpha",
 }
 
 
@@ -196,7 +198,7 @@ async def test_the_other_services_do_not_stand_among_the_agents(deployment: Depl
 async def test_the_published_page_says_what_the_account_s_template_says(deployment: Deployment) -> None:
     account = read_claims(deployment.stack.layout.agents_account.read_text().strip())
     scoped = {key["role"]: key["template"] for key in account["nats"]["signing_keys"] if isinstance(key, dict)}
-    assert scoped.keys() == {"agent", "bootstrap"}
+    assert scoped.keys() == {"agent", "bootstrap", "observer"}
     template, published = scoped["agent"], agent_access("{{name()}}")
     assert (tuple(template["pub"]["allow"]), tuple(template["sub"]["allow"])) == (
         published.publish,
@@ -208,6 +210,11 @@ async def test_the_published_page_says_what_the_account_s_template_says(deployme
     assert (template["pub"], template["sub"]) == (
         {"allow": [subjects.REGISTER]},
         {"allow": [f"{subjects.bootstrap_inbox('{{name()}}')}.>"]},
+    )
+    template = scoped["observer"]
+    assert (template["pub"], template["sub"]) == (
+        {"allow": ["$SRV.>"]},
+        {"allow": [f"{subjects.observer_inbox('{{name()}}')}.>"]},
     )
 
 

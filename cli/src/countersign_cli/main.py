@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from .commands import actions, agents, approvals, audit, deadletter, deploy, people, stops, system, webhooks
+from .commands import actions, agents, approvals, audit, deadletter, deploy, keys, people, stops, system, webhooks
 from .commands.apply import apply
 from .commands.backup import backup, restore
 from .commands.demo import demo
@@ -36,4 +36,5 @@ app.command()(backup)
 app.command()(restore)
 app.add_typer(deploy.app, name="bootstrap")
 app.command("serve")(deploy.serve_)
+app.add_typer(keys.app, name="keys")
 app.command()(system.version)

@@ -206,7 +206,9 @@ def test_messages_are_removed_from_the_dead_letters_by_the_gateway_alone() -> No
 @pytest.mark.parametrize("subject", ADMINISTRATION)
 def test_no_service_administers_the_server(access: Access, subject: str) -> None:
     assert touches(access.publish, subject) == []
-    assert touches(access.subscribe, subject) == []
+    # the registry answers for agents where services of NATS are asked for
+    if (subject, access) != ("$SRV.>", IN_AGENTS["registry"]):
+        assert touches(access.subscribe, subject) == []
 
 
 @pytest.mark.parametrize("stream", STREAMS, ids=named)

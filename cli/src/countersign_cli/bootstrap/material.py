@@ -38,12 +38,15 @@ from countersign_ledger import SigningKey, TrustBundle, TrustedKey
 from ..embedded.datadir import write_secret
 from .layout import Layout
 from .nodes import Node, check_nodes, write_configs
+from .signing_keys import pairs
 
 #: Upper bounds, not reservations of real space; the streams of the topology fit below them.
 CORE_DISK_BYTES = 12 * 1024**3
 AGENTS_DISK_BYTES = 4 * 1024**3
 #: A connection that registers an agent.
 BOOTSTRAP_LIMITS = ConnectionLimits(subscriptions=4, payload_bytes=4 * 1024)
+#: A connection that asks which agents run.
+OBSERVER_LIMITS = ConnectionLimits(subscriptions=8, payload_bytes=1024)
 #: An agent's connection: few subscriptions, messages no larger than an action may be.
 AGENT_LIMITS = ConnectionLimits(subscriptions=32, payload_bytes=256 * 1024)
 
@@ -75,53 +78,42 @@ def prepare_material(
     layout.make()
     at = int(time.time())
     operator = _pair(layout, "operator", "operator")
-    operator_signing = _pair(layout, "operator-signing", "operator")
+    operator_signing = pairs(layout, "operator-signing", "operator")
     system = _pair(layout, "system", "account")
     core = _pair(layout, "core", "account")
     agents = _pair(layout, "agents", "account")
-    core_signing = _pair(layout, "core-signing", "account")
-    agents_service_signing = _pair(layout, "agents-service-signing", "account")
-    agents_signing = _pair(layout, "agents-signing", "account")
-    bootstrap_signing = _pair(layout, "agents-bootstrap-signing", "account")
-    system_signing = _pair(layout, "system-signing", "account")
+    core_signing = pairs(layout, "core-signing", "account")
+    agents_service_signing = pairs(layout, "agents-service-signing", "account")
+    system_signing = pairs(layout, "system-signing", "account")
 
     copies = max(1, len(nodes))  # of each stream: every copy counts against its account
     accounts = {
         system.public: account_jwt(
-            "SYS", system.public, operator_signing, issued_at=at, signing_keys=[system_signing.public]
+            "SYS", system.public, operator_signing[0], issued_at=at, signing_keys=_public(system_signing)
         ),
         core.public: account_jwt(
             "CORE",
             core.public,
-            operator_signing,
+            operator_signing[0],
             issued_at=at,
-            signing_keys=[core_signing.public],
+            signing_keys=_public(core_signing),
             jetstream=JetStreamLimits(disk_bytes=CORE_DISK_BYTES * copies),
         ),
-        agents.public: _agents_account(
-            layout,
-            agents,
-            operator_signing,
-            agents_service_signing,
-            agents_signing,
-            bootstrap_signing,
-            AGENTS_DISK_BYTES * copies,
-            at,
-        ),
+        agents.public: _agents_account(layout, AGENTS_DISK_BYTES * copies, at),
     }
-    _users(layout, core_signing, core.public, agents_service_signing, agents.public, at)
+    _users(layout, core_signing[0], core.public, agents_service_signing[0], agents.public, at)
     _user(
         layout,
         "registry-system",
         "registry",
-        system_signing,
+        system_signing[0],
         system.public,
         account_push_permissions(agents.public, subjects.inbox("registry")),
         at,
     )
     shared: dict[str, Any] = {
         "operator": operator_jwt(
-            operator, signing_keys=[operator_signing.public], system_account=system.public, issued_at=at
+            operator, signing_keys=_public(operator_signing), system_account=system.public, issued_at=at
         ),
         "system_account": system.public,
         "accounts": accounts,
@@ -158,16 +150,17 @@ def _pair(layout: Layout, name: str, kind: KeyKind) -> KeyPair:
     return KeyPair.from_seed(path.read_text().strip())
 
 
-def _agents_account(
-    layout: Layout,
-    agents: KeyPair,
-    signer: KeyPair,
-    service_signing: KeyPair,
-    agents_signing: KeyPair,
-    bootstrap_signing: KeyPair,
-    disk_bytes: int,
-    at: int,
-) -> str:
+def _public(keys: Sequence[KeyPair]) -> list[str]:
+    return [pair.public for pair in keys]
+
+
+def renew_agents_account(layout: Layout) -> None:
+    """Make account AGENTS anew of the keys as they are: the registry takes it up and pushes it."""
+    known = read_claims(layout.agents_account.read_text().strip())
+    _agents_account(layout, int(known["nats"]["limits"]["disk_storage"]), int(known["iat"]))
+
+
+def _agents_account(layout: Layout, disk_bytes: int, at: int) -> str:
     """Agents' users come from a scoped key: its template is all they may do, whatever their JWT says.
 
     An account that an older version made is made anew, with the time of the old one: of the two, nats-server goes on
@@ -176,13 +169,18 @@ def _agents_account(
     known = layout.agents_account.read_text().strip() if layout.agents_account.exists() else None
     jwt = account_jwt(
         "AGENTS",
-        agents.public,
-        signer,
+        _pair(layout, "agents", "account").public,
+        pairs(layout, "operator-signing", "operator")[0],
         issued_at=at if known is None else int(read_claims(known)["iat"]),
-        signing_keys=[service_signing.public],
+        signing_keys=_public(pairs(layout, "agents-service-signing", "account")),
         scoped_keys=[
-            ScopedKey(agents_signing.public, "agent", _permissions(agent_access()), AGENT_LIMITS),
-            ScopedKey(bootstrap_signing.public, "bootstrap", _permissions(bootstrap_access()), BOOTSTRAP_LIMITS),
+            ScopedKey(pair.public, role, _permissions(access), limits)
+            for file, role, access, limits in (
+                ("agents-signing", "agent", agent_access(), AGENT_LIMITS),
+                ("agents-bootstrap-signing", "bootstrap", bootstrap_access(), BOOTSTRAP_LIMITS),
+                ("agents-observer-signing", "observer", observer_access(), OBSERVER_LIMITS),
+            )
+            for pair in pairs(layout, file, "account")
         ],
         jetstream=JetStreamLimits(disk_bytes=disk_bytes),
         limits=AccountLimits(payload_bytes=topology.MAX_PAYLOAD_BYTES),
@@ -203,6 +201,11 @@ def agent_access(name: str = "{{name()}}") -> topology.Access:
 def bootstrap_access(name: str = "{{name()}}") -> topology.Access:
     """What whoever holds the bootstrap credential of that discovery token may do."""
     return topology.Access((subjects.REGISTER,), (f"{subjects.bootstrap_inbox(name)}.>",))
+
+
+def observer_access(name: str = "{{name()}}") -> topology.Access:
+    """What whoever observes may do: ask for services of NATS (ADR-32), and hear the answers."""
+    return topology.Access(("$SRV.>",), (f"{subjects.observer_inbox(name)}.>",))
 
 
 def _users(layout: Layout, core_signing: KeyPair, core: str, agents_signing: KeyPair, agents: str, at: int) -> None:

@@ -47,6 +47,7 @@ def service_settings(service: str, layout: Layout, *, nats_url: str, postgres_ds
             "operator_signing_seed_file": layout.seed("operator-signing"),
             "agents_signing_seed_file": layout.seed("agents-signing"),
             "bootstrap_signing_seed_file": layout.seed("agents-bootstrap-signing"),
+            "observer_signing_seed_file": layout.seed("agents-observer-signing"),
             "admin_token_file": layout.admin_token,
             "codes_key_file": layout.codes_key,
         },

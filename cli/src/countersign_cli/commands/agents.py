@@ -18,11 +18,13 @@ from ..embedded.datadir import write_secret
 from ..output import ago, command, console, laid_out, print_json, table
 from .agent_config import app as config
 from .agent_telemetry import health, logs, metrics
+from .agent_upkeep import delete, update
 from .enrolment import packages, tokens
+from .observing import observe
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Agents: packages, tokens, register, list, pause, resume, revoke, credentials, logs, metrics, health.",
+    help="Agents: packages, tokens, register, list, update, delete, pause, resume, revoke, credentials, logs, metrics.",
 )
 app.add_typer(tokens, name="token")
 app.add_typer(config, name="config")
@@ -30,6 +32,9 @@ app.command("packages")(packages)
 app.command("logs")(logs)
 app.command("metrics")(metrics)
 app.command("health")(health)
+app.command("update")(update)
+app.command("delete")(delete)
+app.command("observe")(observe)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Seconds between two looks of `watch`.

@@ -23,6 +23,7 @@ PROBLEM_JSON = "application/problem+json"
 #: code -> (HTTP status, title). The code is stable: clients may branch on it.
 PROBLEMS: Mapping[str, tuple[int, str]] = {
     "malformed": (400, "The request could not be read"),
+    "unknown_version": (400, "No such version of the API"),
     "invalid": (422, "The request is not valid"),
     "unauthenticated": (401, "No valid credential"),
     "forbidden": (403, "Not allowed"),

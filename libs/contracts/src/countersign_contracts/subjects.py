@@ -47,6 +47,11 @@ def bootstrap_inbox(name: str) -> str:
     return f"_INBOX.BOOTSTRAP.{name}"
 
 
+def observer_inbox(name: str) -> str:
+    """The inbox prefix of who may ask for services: no agent's, as :func:`bootstrap_inbox`."""
+    return f"_INBOX.OBSERVER.{name}"
+
+
 def agent_of(subject: str) -> str:
     """The agent id in a subject of account AGENTS; the server made sure that it is the publisher's."""
     return subject.split(".", 2)[1]

@@ -10,6 +10,7 @@ from typing import Literal
 
 from . import (
     actions,
+    agent_commands,
     agent_config,
     approval_commands,
     approval_rules,
@@ -19,6 +20,7 @@ from . import (
     dead_letter_commands,
     enrolment,
     fleet,
+    observation,
     people_commands,
     slack_commands,
     subjects,
@@ -33,6 +35,7 @@ from .warrant import TYPE as WARRANT_TYPE
 #: Everything below is made from the events and commands, so their modules must be loaded.
 DEFINED_IN = (
     actions,
+    agent_commands,
     agent_config,
     approval_commands,
     approvals,
@@ -41,6 +44,7 @@ DEFINED_IN = (
     dead_letter_commands,
     enrolment,
     fleet,
+    observation,
     people_commands,
     telemetry,
     webhook_commands,
@@ -292,6 +296,7 @@ def agents_access(service: str) -> Access | None:
                 "agents.*.config",
                 "agents.*.configured",
                 subjects.REGISTER,
+                *(subject for verb in observation.VERBS for subject in observation.asked(verb)),
             ),
         )
     return None

@@ -31,6 +31,7 @@ from .listing import Written, fitting, written
 from .nats_users import AgentsAccount
 from .outbox import Outbox
 from .store import Store
+from .upkeep import require_present
 
 #: A page ends early where it would not fit into one message.
 PAGE_BYTES = 700 * 1024
@@ -87,7 +88,9 @@ class AgentCommands:
 
     async def get(self, command: GetAgent) -> AgentView:
         """One agent. Raises `not_found`."""
-        return self._view(await self._known(command.agent_id))
+        agent = await self._known(command.agent_id)
+        require_present(agent)
+        return self._view(agent)
 
     async def set_status(self, command: SetAgentStatus) -> AgentView:
         """Pause, resume or revoke; after a revocation the agent's NATS connections are gone when this returns.
@@ -165,6 +168,7 @@ class AgentCommands:
         agent = (await self._store.lock(connection, [agent_id], now())).get(agent_id)
         if agent is None:
             raise lifecycle.not_found(agent_id)
+        require_present(agent)
         return agent
 
     def _view(self, agent: Agent) -> AgentView:

@@ -7,6 +7,7 @@ import asyncio
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.at_rest import RestKeys
 from countersign_chassis.sealing import DigestKey, read_keys
+from countersign_contracts.agent_commands import DeleteAgent, UpdateAgent
 from countersign_contracts.agent_config import (
     ConfigHistory,
     GetConfig,
@@ -35,6 +36,7 @@ from countersign_contracts.enrolment import (
 )
 from countersign_contracts.fleet import person_key
 from countersign_contracts.model import now
+from countersign_contracts.observation import IssueObserver
 from countersign_contracts.people_commands import (
     AddPerson,
     ConfirmEnrolment,
@@ -77,6 +79,7 @@ from .presence import Presence
 from .projections import Projection
 from .revocations import Revocations
 from .scanning import Discovery, Folders
+from .service_api import Observers, ServiceApi
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
 from .telemetry_days import TelemetryDays
@@ -85,6 +88,7 @@ from .telemetry_pages import TelemetryPages
 from .telemetry_reading import TelemetryReading
 from .telemetry_store import TelemetryStore
 from .tokens import TokenCommands
+from .upkeep_commands import Upkeep
 
 
 def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service:
@@ -147,8 +151,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         log,
     )
     revocations = Revocations(
-        account.base,
-        account.operator_signing,
+        account,
+        settings,
         store,
         system,
         check_s=settings.account_check_s,
@@ -162,6 +166,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     gauges = Gauges(store, changed, agents_by_status, outbox_pending)
     aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
+    upkeep = Upkeep(store, outbox, aftermath, heartbeats)
     codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
     people = PeopleCommands(people_store, codes, person_changes, settings.admin_token_file, log)
     channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
@@ -185,6 +190,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         store, ConfigStore(service.db), outbox, fleet, settings.agent_config, configured, log
     )
     doors = Doors(fleet, enrolment, configurations, log)
+    observers, services = Observers(store, outbox, account), ServiceApi(service.db, fleet, heartbeats, log)
     discovery = Discovery(
         Folders(settings.agents_dirs),
         store,
@@ -212,6 +218,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_start(heartbeats.start)
     service.on_start(doors.start)
     service.on_start(days.start)
+    service.on_start(services.start)
     service.ready_check("void NATS users", revocations.unready)
     service.ready_check("bucket agents", agents_shown.unready)
     service.ready_check("bucket people", people_shown.unready)
@@ -221,6 +228,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(GetAgent, agents.get)
     service.answer(SetAgentStatus, agents.set_status)
     service.answer(IssueCredentials, agents.issue_credentials)
+    service.answer(UpdateAgent, upkeep.update)
+    service.answer(DeleteAgent, upkeep.delete)
     service.answer(OrderAgents, orders.order)
     service.answer(GetConfig, configurations.get)
     service.answer(ConfigHistory, configurations.history)
@@ -234,6 +243,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(CreateDiscoveryToken, tokens.create)
     service.answer(ListDiscoveryTokens, tokens.list)
     service.answer(RevokeDiscoveryToken, tokens.revoke)
+    service.answer(IssueObserver, observers.issue)
     service.answer(AddPerson, people.add)
     service.answer(RemovePerson, people.remove)
     service.answer(ListPeople, people.list)
@@ -266,6 +276,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(discovery.run, "discovery")
     service.background(days.run, "days of telemetry")
     service.background(work.run, "work of agents")
+    service.background(services.run, "service API")
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service

@@ -84,7 +84,7 @@ class Enrolment:
         self._come_back_within = timedelta(seconds=come_back_within_s)
         self._registered = registered
         self._issued = issued
-        self._nonces = Nonces(account.agents_signing.seed)
+        self._nonces = Nonces(lambda: account.nonce_seeds)
         self._registrations: Coalescer[RegisterWithToken, _Outcome] = Coalescer(self._flush, max_batch=_BATCH)
 
     async def register(self, command: RegisterWithToken) -> Registered:

@@ -30,7 +30,7 @@ from countersign_contracts.model import rfc3339
 
 #: In account AGENTS the services' inboxes lie beside the agents' (``_INBOX.<name>``): an agent of such a name would
 #: hear what the gateway receives. And the last ones are paths of the API beside those of agents.
-RESERVED_IDS = frozenset({*SERVICES, "bootstrap", "orders", "packages", "tokens"})
+RESERVED_IDS = frozenset({*SERVICES, "bootstrap", "observers", "orders", "packages", "tokens"})
 RESERVED_HINT = f"any other id; {', '.join(sorted(RESERVED_IDS))} are the control plane's own"
 
 
@@ -49,6 +49,8 @@ class Agent:
     phase: AgentPhase = "registered"
     phase_since: datetime | None = None
     phase_cause: str | None = None
+    deleted_at: datetime | None = None
+    deleted_by: str | None = None
 
     def view(self, last_seen: datetime | None = None, heartbeat: dict[str, Any] | None = None) -> AgentView:
         """What people are shown; a later ``last_seen`` than the row's wins, with its ``heartbeat``."""
@@ -97,17 +99,22 @@ def faults(name: str, owner: Owner, environments: Sequence[str]) -> list[tuple[t
     return found
 
 
+def invalid(wrong: Sequence[tuple[tuple[str | int, ...], str, str]]) -> CountersignError:
+    """All that is wrong with a description, each with its field."""
+    return CountersignError(
+        "; ".join(f"{'.'.join(map(str, loc))}: {what} (allowed: {allowed})" for loc, what, allowed in wrong),
+        code="invalid",
+        errors=[{"field": ".".join(map(str, loc)), "message": m, "allowed": a} for loc, m, a in wrong],
+    )
+
+
 def register(command: RegisterAgent, at: datetime, event: str) -> Change:
     """A new agent, active, without credentials. Raises `invalid` naming each wrong field."""
     wrong = faults(command.name, command.owner, command.environments)
     if command.agent_id in RESERVED_IDS:
         wrong.insert(0, (("agent_id",), f"the id `{command.agent_id}` is reserved", RESERVED_HINT))
     if wrong:
-        raise CountersignError(
-            "; ".join(f"{'.'.join(map(str, loc))}: {what} (allowed: {allowed})" for loc, what, allowed in wrong),
-            code="invalid",
-            errors=[{"field": ".".join(map(str, loc)), "message": m, "allowed": a} for loc, m, a in wrong],
-        )
+        raise invalid(wrong)
     record = AgentRecord(
         agent_id=command.agent_id,
         name=command.name,
@@ -129,6 +136,12 @@ def registered(record: AgentRecord, by: str, at: datetime, event: str) -> Change
 def already_registered(agent: Agent) -> CountersignError:
     """Why an id cannot be registered again."""
     record = agent.record
+    if agent.deleted_at is not None:
+        return CountersignError(
+            f"the id `{record.agent_id}` was that of an agent that {agent.deleted_by} deleted at"
+            f" {_minute(agent.deleted_at)}, and is never given to another; take another id",
+            code="conflict",
+        )
     return CountersignError(
         f"agent `{record.agent_id}` is registered already: by {agent.created_by} at {_minute(agent.created_at)},"
         f" for team {record.owner.team}, now {record.status}; take another id, or change it with `countersign apply`",
@@ -150,7 +163,7 @@ def set_status(agent: Agent, command: SetAgentStatus, at: datetime, event: str) 
         return None
     if before == "revoked":
         raise CountersignError(
-            f"{_revoked(agent)}, which is for good: it cannot become {command.status};"
+            f"{revoked(agent)}, which is for good: it cannot become {command.status};"
             " register another agent in its place",
             code="conflict",
         )
@@ -184,7 +197,7 @@ def issue(
     Raises `conflict` for a revoked agent, and where it would have more than ``max_live`` of a kind.
     """
     if agent.record.status == "revoked":
-        raise CountersignError(f"{_revoked(agent)}: it gets no credentials any more", code="conflict")
+        raise CountersignError(f"{revoked(agent)}: it gets no credentials any more", code="conflict")
     kinds = {credential.kind for credential in issued}
     voided = tuple(c for c in agent.record.credentials if command.replace and c.kind in kinds)
     kept = tuple(c for c in agent.record.credentials if c not in voided)
@@ -218,7 +231,7 @@ def renew(
     Raises `conflict` for a revoked agent.
     """
     if agent.record.status == "revoked":
-        raise CountersignError(f"{_revoked(agent)}: it gets no credentials any more", code="conflict")
+        raise CountersignError(f"{revoked(agent)}: it gets no credentials any more", code="conflict")
     gone = {credential.credential_id for credential in (*renewed, *voided)}
     kept = tuple(c for c in agent.record.credentials if c.credential_id not in gone)
     record = agent.record.model_copy(
@@ -242,7 +255,8 @@ def revoked_before(issued_at: datetime, voided_at: datetime) -> int:
     return int(max(issued_at, voided_at).timestamp())
 
 
-def _revoked(agent: Agent) -> str:
+def revoked(agent: Agent) -> str:
+    """That the agent was revoked: by whom, when and why."""
     why = f" ({agent.status_reason})" if agent.status_reason else ""
     return f"agent `{agent.record.agent_id}` was revoked by {agent.status_by} at {_minute(agent.status_at)}{why}"
 

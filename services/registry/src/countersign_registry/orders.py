@@ -21,7 +21,7 @@ from .store import Store
 MOST = 2000
 
 _WHO = """
-FROM agent WHERE ($1::text IS NULL OR owner_team = $1) AND ($2::text IS NULL OR agent_type = $2)
+FROM agent WHERE deleted_at IS NULL AND ($1::text IS NULL OR owner_team = $1) AND ($2::text IS NULL OR agent_type = $2)
 """
 _TO_CHANGE = f"SELECT agent_id {_WHO} AND status NOT IN ($3, 'revoked') ORDER BY agent_id LIMIT $4"
 _OTHERS = f"""

@@ -24,7 +24,8 @@ ON CONFLICT (agent_id) DO UPDATE SET phase = excluded.phase, since = excluded.si
 """
 _COUNTS = """
 SELECT coalesce(p.phase, 'registered') AS phase, count(*) AS n
-FROM agent a LEFT JOIN phase p USING (agent_id) WHERE a.status <> 'revoked' GROUP BY 1
+FROM agent a LEFT JOIN phase p USING (agent_id)
+WHERE a.status <> 'revoked' AND a.deleted_at IS NULL GROUP BY 1
 """
 
 

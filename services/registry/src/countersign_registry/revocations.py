@@ -17,9 +17,11 @@ from prometheus_client import Counter, Gauge
 from countersign_chassis import Coalescer
 from countersign_chassis.connection import NatsConnection
 from countersign_chassis.natsauth import KeyPair, NatsAuthError, push_account, read_claims, with_revocations
-from countersign_contracts.errors import Unavailable
+from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.model import now
 
+from .nats_users import AgentsAccount
+from .settings import Settings
 from .store import Lock, Store
 
 _READ = "SELECT jwt FROM agents_account"
@@ -47,8 +49,8 @@ class Revocations:
 
     def __init__(
         self,
-        base: str,
-        signer: KeyPair,
+        account: AgentsAccount,
+        settings: Settings,
         store: Store,
         system: NatsConnection,
         *,
@@ -58,8 +60,8 @@ class Revocations:
         in_force: Gauge,
         log: Any,
     ) -> None:
-        self._base = base
-        self._signer = signer
+        self._account = account
+        self._settings = settings
         self._store = store
         self._system = system
         self._check_s = check_s
@@ -123,16 +125,26 @@ class Revocations:
         self._pushes.labels("confirmed").inc()
         return list(asked)
 
+    def _reread(self) -> None:
+        """Take up keys that were added, used or retired: the same files, as bootstrap wrote them since."""
+        try:
+            if self._account.reread(self._settings):
+                self._log.info("the keys of account AGENTS changed; it is pushed anew")
+        except CountersignError as error:
+            self._log.warning("the keys of account AGENTS cannot be read; it stays as it was", reason=error.detail)
+
     async def _push_now(self) -> None:
         if not self._system.connected:
             raise Unavailable("nats-server does not answer")
+        self._reread()
         # one registry at a time from the rows to the confirmation: an older JWT must not replace a newer one
         async with self._store.alone(Lock.ACCOUNT) as connection:
             async with connection.transaction():
                 at = now()
                 revocations = await self._store.revocations(connection, at)
                 previous = await connection.fetchval(_READ)
-                jwt = account_with(self._base, previous, self._signer, revocations, int(at.timestamp()))
+                account = self._account
+                jwt = account_with(account.base, previous, account.operator_signing, revocations, int(at.timestamp()))
                 if jwt != previous:
                     await connection.execute(_WRITE, jwt)
             try:

@@ -31,6 +31,10 @@ class Settings(ServiceSettings):
         default=Path(".countersign/keys/nats-agents-bootstrap-signing.seed"),
         description="scoped key that signs users who can register an agent and nothing else",
     )
+    observer_signing_seed_file: Path = Field(
+        default=Path(".countersign/keys/nats-agents-observer-signing.seed"),
+        description="scoped key that signs users who can ask which agents run and nothing else",
+    )
     agents_dirs: tuple[Path, ...] = Field(
         default=(), description="folders with packages of agents: in each a folder with `.env.discovery` for each"
     )

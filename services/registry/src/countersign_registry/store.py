@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 
 from countersign_chassis import Connection, Database
+from countersign_contracts.agent_commands import AgentDeleted
 from countersign_contracts.fleet import AgentRecord, AgentStatusChanged, Credential, Owner
 from countersign_contracts.model import now
 
@@ -37,12 +38,21 @@ _FIND = _AGENT + "WHERE a.agent_id = $2"
 _NAMED = _AGENT + "WHERE a.agent_id = ANY($2::text[])"
 _LOCK = "SELECT FROM agent WHERE agent_id = ANY($1::text[]) ORDER BY agent_id FOR UPDATE"
 _AFTER = _AGENT + "WHERE a.agent_id > $2 ORDER BY a.agent_id LIMIT $3"
-_PAGE = (
-    _AGENT
-    + "WHERE a.agent_id > $2 AND ($4::text IS NULL OR a.status = $4) AND ($5::text IS NULL OR a.owner_team = $5)"
-    + " AND ($6::text IS NULL OR coalesce(p.phase, 'registered') = $6)"
-    + " AND ($7::text IS NULL OR a.agent_type = $7)"
-    + " ORDER BY a.agent_id LIMIT $3"
+# Which agents are on the page is decided first, of the agents alone: whatever plan the server keeps for it, the rest is
+# read for so many rows, not for every agent.
+_CHOSEN = """
+WITH chosen AS MATERIALIZED (
+    SELECT a.agent_id FROM agent a {joined}
+    WHERE a.agent_id > $2 AND a.deleted_at IS NULL AND ($4::text IS NULL OR a.status = $4)
+      AND ($5::text IS NULL OR a.owner_team = $5) AND ($6::text IS NULL OR a.agent_type = $6) {having}
+    ORDER BY a.agent_id LIMIT $3
+)
+"""
+_OF_CHOSEN = _AGENT + "JOIN chosen USING (agent_id) ORDER BY a.agent_id"
+_PAGE = _CHOSEN.format(joined="", having="") + _OF_CHOSEN
+_PAGE_OF_PHASE = (
+    _CHOSEN.format(joined="LEFT JOIN phase p USING (agent_id)", having="AND coalesce(p.phase, 'registered') = $7::text")
+    + _OF_CHOSEN
 )
 
 _INSERT = """
@@ -60,6 +70,9 @@ WHERE agent_id = $1
 
 # Who set the status, when and why; only where it changes.
 _STATUS = "UPDATE agent SET status_by = $2, status_at = $3, status_reason = $4 WHERE agent_id = $1"
+
+# A deleted agent keeps its row.
+_DELETE = "UPDATE agent SET deleted_by = $2, deleted_at = $3 WHERE agent_id = $1"
 
 _ISSUE = """
 INSERT INTO credential (credential_id, agent_id, kind, sha256, nkey, issued_at, issued_by, expires_at)
@@ -94,7 +107,8 @@ SELECT agent_id FROM beat
 """
 
 _COUNTS = """
-SELECT (SELECT json_object_agg(status, n) FROM (SELECT status, count(*) AS n FROM agent GROUP BY status) s) AS agents,
+SELECT (SELECT json_object_agg(status, n) FROM (
+            SELECT status, count(*) AS n FROM agent WHERE deleted_at IS NULL GROUP BY status) s) AS agents,
        (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS outbox
 """
 
@@ -173,9 +187,10 @@ class Store:
         at: datetime,
     ) -> list[asyncpg.Record]:
         """Rows of agents by id, those after ``after``, for :mod:`.listing`."""
-        return await self._db.pool.fetch(
-            _PAGE, at - CLOCK_TOLERANCE, after or "", limit, status, team, phase, agent_type
-        )
+        given = (at - CLOCK_TOLERANCE, after or "", limit, status, team, agent_type)
+        if phase is None:
+            return await self._db.pool.fetch(_PAGE, *given)
+        return await self._db.pool.fetch(_PAGE_OF_PHASE, *given, phase)
 
     async def create(self, connection: Connection, change: Change, by: str, at: datetime) -> bool:
         """Insert a new agent; false if the id is taken."""
@@ -188,6 +203,8 @@ class Store:
         for event in change.events:
             if isinstance(event, AgentStatusChanged):
                 await connection.execute(_STATUS, event.agent_id, event.by, event.at, event.reason)
+            elif isinstance(event, AgentDeleted):
+                await connection.execute(_DELETE, event.agent_id, event.by, event.at)
         if change.voided:
             await connection.execute(_VOID, [c.credential_id for c in change.voided], at, by)
         if change.renewed:
@@ -289,4 +306,6 @@ def _agent(row: asyncpg.Record) -> Agent:
         phase=row["phase"] or "registered",
         phase_since=row["phase_since"],
         phase_cause=row["phase_cause"],
+        deleted_at=row["deleted_at"],
+        deleted_by=row["deleted_by"],
     )

@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 
 from . import (
     actions,
+    agent,
     approvals,
     configuration,
     dead_letters,
@@ -26,9 +27,13 @@ from . import (
 )
 from .context import Parts, PartsOf
 from .slack import slack_router
+from .versioning import Versioning
 
 DESCRIPTION = """The execution control plane for AI agents: every action is decided by policy, countersigned by a person
-where it matters, executed at most once, and proven afterwards."""
+where it matters, executed at most once, and proven afterwards.
+
+The path names the version of the API; header `API-Version` or parameter `api_version` may name it too, or instead
+(`/api/…`). Every answer says in `API-Version` which version answered."""
 
 
 class _Application(FastAPI):
@@ -58,6 +63,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     )
     app.state.parts = parts
     problems.install(app, log)
+    app.add_middleware(Versioning)
     app.router.routes.extend(health)
     app.include_router(actions.router)
     app.include_router(approvals.router)
@@ -67,6 +73,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(fleet.router)
     app.include_router(telemetry.router)
     app.include_router(telemetry_socket.router)
+    app.include_router(agent.router)
     app.include_router(configuration.router)
     app.include_router(people.router)
     app.include_router(webhooks.router)

@@ -24,6 +24,7 @@ from countersign_contracts.model import Frozen
 
 from ..credentials import PersonIdentity, require_agent
 from ..submission import Words
+from .agent import etag
 from .context import Caller, Needs, Parts, PartsOf, body_of
 from .enrolment import EitherBody, register_itself, registrant
 from .problems import RESPONSES
@@ -98,9 +99,11 @@ async def register(body: EitherBody, request: Request, parts: PartsOf) -> Any:
 
 
 @router.get("/agents/{agent_id}", response_model=AgentView, tags=["agents"])
-async def agent(agent_id: AgentId, _: Reader, parts: PartsOf) -> Any:
+async def agent(agent_id: AgentId, _: Reader, parts: PartsOf, response: Response) -> Any:
     """One agent, and when it was last heard of."""
-    return await parts.bus.ask(GetAgent(agent_id=agent_id))
+    view: AgentView = await parts.bus.ask(GetAgent(agent_id=agent_id))
+    response.headers["ETag"] = etag(view)
+    return view
 
 
 @router.post("/heartbeat", status_code=204, tags=["agents"])
