@@ -11,6 +11,7 @@ from typing import Literal
 from . import (
     actions,
     agent_config,
+    alerts,
     approval_commands,
     approval_rules,
     approvals,
@@ -34,6 +35,7 @@ from .warrant import TYPE as WARRANT_TYPE
 DEFINED_IN = (
     actions,
     agent_config,
+    alerts,
     approval_commands,
     approvals,
     commands,
@@ -145,6 +147,8 @@ CONSUMERS: tuple[Consumer, ...] = (
         "approvals",
         tuple(f"approvals.{event}.*" for event in approval_rules.WEBHOOK_EVENTS),
     ),
+    Consumer("FLEET", "approvals-alerts", "approvals", alerts.alert_subjects()),
+    Consumer("FLEET", "slack-alerts", "slack", alerts.alert_subjects()),
     Consumer("ACTIONS", "executor-actions", "executor", ("actions.granted.*",), ack_wait_s=30),
     Consumer("ACTIONS", "audit-actions", "audit", ("actions.*.*",), max_ack_pending=8192),
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),

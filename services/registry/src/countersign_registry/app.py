@@ -14,6 +14,7 @@ from countersign_contracts.agent_config import (
     RollBackConfig,
     SetConfig,
 )
+from countersign_contracts.alerts import AcknowledgeAlert, GetAlert, ListAlertRules, ListAlerts, RemoveAlertRule
 from countersign_contracts.commands import (
     CommitAgents,
     GetAgent,
@@ -52,6 +53,8 @@ from countersign_contracts.projection import AGENTS, PEOPLE
 
 from .aftermath import Aftermath
 from .agents import AgentCommands
+from .alert_commands import AlertCommands
+from .alert_store import AlertStore
 from .changes import Changes
 from .codes_store import CodesStore
 from .config_store import ConfigStore
@@ -60,6 +63,7 @@ from .doors import Doors
 from .enrolling import Enrolment
 from .enrolment import EnrolmentCommands
 from .enrolment_store import EnrolmentStore
+from .evaluating import Evaluating
 from .gauges import Gauges
 from .heartbeats import Heartbeats
 from .nats_users import AgentsAccount
@@ -110,6 +114,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         "countersign_agents_heard",
         "Active agents by what their last heartbeat said; silent: none for 5 minutes",
         ["said"],
+    )
+    alerts_open = metrics.gauge("countersign_alerts_open", "Alerts about agents that are not resolved", ["severity"])
+    alerts_late = metrics.gauge(
+        "countersign_alerts_late_seconds", "How much later than it should be the latest alert rule is looked at"
+    )
+    alerts_took = metrics.histogram("countersign_alerts_look_seconds", "Looks at all alert rules that were due")
+    alerts_failed = metrics.counter(
+        "countersign_alerts_looks_failed", "Looks at the alert rules of a kind that failed", ["kind"]
     )
     outbox_pending = metrics.gauge("countersign_outbox_pending", "Committed events not yet published")
 
@@ -162,7 +174,24 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     people = PeopleCommands(people_store, codes, person_changes, settings.admin_token_file, log)
     channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
     one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
-    changes = Changes(store, outbox, aftermath)
+    alert_store = AlertStore(service.db)
+    alerts = AlertCommands(store, alert_store, outbox)
+    evaluating = Evaluating(
+        store,
+        alert_store,
+        outbox,
+        fleet,
+        failpoints,
+        now,
+        log,
+        tick_s=settings.alerts_every_s,
+        keep_days=settings.alerts_keep_days,
+        active=alerts_open,
+        late=alerts_late,
+        took=alerts_took,
+        failed=alerts_failed,
+    )
+    changes = Changes(store, alert_store, outbox, aftermath)
     orders = Orders(store, outbox, aftermath)
     enrolments = EnrolmentStore(service.db)
     tokens = TokenCommands(store, enrolments, outbox, aftermath, account)
@@ -238,6 +267,12 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(PrepareAgents, changes.prepare)
     service.answer(CommitAgents, changes.commit)
 
+    service.answer(ListAlerts, alerts.list)
+    service.answer(GetAlert, alerts.get)
+    service.answer(AcknowledgeAlert, alerts.acknowledge)
+    service.answer(ListAlertRules, alerts.rules)
+    service.answer(RemoveAlertRule, alerts.remove_rule)
+
     service.background(outbox.run, "outbox")
     service.background(revocations.run, "revocations")
     service.background(agents_shown.run, "bucket agents")
@@ -246,6 +281,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
     service.background(discovery.run, "discovery")
+    service.background(evaluating.run, "alerts")
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service
