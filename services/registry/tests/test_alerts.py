@@ -76,17 +76,6 @@ async def until_looked(fleet: Fleet, *names: str) -> None:
     await fleet.until(looked, 30)
 
 
-async def partition(fleet: Fleet) -> None:
-    """Partitions for today and around it, where the registry has not made them."""
-    today = now().replace(hour=0, minute=0, second=0, microsecond=0)
-    for table in ("agent_metrics", "agent_log"):
-        await fleet.sql(
-            f"CREATE TABLE IF NOT EXISTS {table}_tests PARTITION OF {table}"
-            f" FOR VALUES FROM ('{today - timedelta(days=2):%Y-%m-%d}') TO ('{today + timedelta(days=3):%Y-%m-%d}')"
-        )
-        await fleet.sql(f"GRANT ALL ON {table}_tests TO countersign_registry")
-
-
 async def report(fleet: Fleet, agent_id: str, ago_s: float = 1, **said: Any) -> None:
     """An agent's report, as it is kept."""
     at = now() - timedelta(seconds=ago_s)
@@ -130,7 +119,6 @@ async def test_every_kind_of_condition_finds_its_agents_and_no_others(fleet: Fle
     await fleet.run(**SOON)
     for agent_id in ("alpha", "beta", "gamma", "delta"):
         await fleet.register(agent_id, environments=("dev",) if agent_id == "gamma" else ("prod",))
-    await partition(fleet)
     # alpha fails a lot, uses much and grows; beta does well; gamma is like alpha, in dev
     for agent_id in ("alpha", "gamma"):
         await report(fleet, agent_id, 20, events_succeeded=90, events_failed=10, cpu_s=1.0, memory_bytes=100)
@@ -357,7 +345,6 @@ async def test_a_condition_that_fails_holds_up_no_other_kind(fleet: Fleet) -> No
     service = await fleet.run(**SOON)
     await fleet.register()
     await phase(fleet, "alpha", "failed")
-    await partition(fleet)
     await fleet.sql(
         "INSERT INTO agent_metrics (agent_id, at, received_at, batch, interval_s, events_succeeded, events_failed,"
         " processing_s, own) VALUES ('alpha', $1, $1, 'b', 1, 0, 0, 0, 'no JSON')",

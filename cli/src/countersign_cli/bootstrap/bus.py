@@ -78,13 +78,14 @@ def stream_config(stream: topology.Stream) -> dict[str, Any]:
     """The server's configuration of a stream. Nothing may be deleted from what the ledger is made of."""
     record = stream.account == "CORE" and stream.name != "DEADLETTER"
     each = stream.max_msgs_per_subject
-    bounded = {} if each is None else {"max_msgs_per_subject": each, "discard_new_per_subject": True}
+    queue = stream.retention == "workqueue"
+    bounded = {} if each is None else {"max_msgs_per_subject": each, "discard_new_per_subject": queue}
     return {
         "name": stream.name,
         "subjects": list(stream.subjects),
         "retention": stream.retention,
         "storage": "file",
-        "discard": "new" if stream.retention == "workqueue" else "old",
+        "discard": "new" if queue else "old",
         "max_age": stream.max_age_s * _SECOND,
         "max_bytes": stream.max_bytes,
         "max_msg_size": stream.max_msg_bytes,

@@ -64,6 +64,10 @@ class RedriveAtSlack(RedriveDeadLetter):
     rpc: ClassVar[Rpc] = Rpc("slack", "redrive", timeout_s=30)
 
 
+class RedriveAtRegistry(RedriveDeadLetter):
+    rpc: ClassVar[Rpc] = Rpc("registry", "redrive", timeout_s=30)
+
+
 #: By the service that answers. Those that consume nothing have no dead letters.
 REDRIVES: dict[str, type[RedriveDeadLetter]] = {
     kind.rpc.service: kind
@@ -74,5 +78,6 @@ REDRIVES: dict[str, type[RedriveDeadLetter]] = {
         RedriveAtExecutor,
         RedriveAtAudit,
         RedriveAtSlack,
+        RedriveAtRegistry,
     )
 }

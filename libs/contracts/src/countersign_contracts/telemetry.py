@@ -1,21 +1,24 @@
 """What agents tell of their work: logs and metrics, kept by stream ``TELEMETRY``; and what people ask of it.
 
 Whose it is stands in the subject (``agents.<its id>.logs``, ``agents.<its id>.metrics``), which nats-server has
-checked, never in the body. A batch has an id, given as ``Nats-Msg-Id`` too: one that comes again is kept once.
+checked, never in the body. A batch has an id: one that comes again within two hours is kept once. (No ``Nats-Msg-Id``:
+the stream knows those across all agents, so that one agent's could hide another's message.)
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Annotated, ClassVar, Literal, get_args
+from datetime import datetime, timedelta
+from typing import Annotated, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from .command import Command, Rpc
+from .errors import CountersignError
 from .fleet import AgentPhase, AgentStatus
 from .ids import AgentId, RequestId
-from .model import Frozen, Time
+from .model import Frozen, Time, rfc3339
 
+Kind = Literal["logs", "metrics"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 #: From the least to the most serious.
 LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
@@ -23,15 +26,29 @@ LEVELS: tuple[LogLevel, ...] = get_args(LogLevel)
 MOST_RECORDS = 500
 MOST_FIELDS = 32
 MOST_VALUES = 32
+#: Bytes of one message: what an agent's connection may carry.
+MOST_BYTES = 256 * 1024
 #: An agent's clock may be this far ahead of ours, at most; what claims to be later is refused.
 MOST_AHEAD = timedelta(minutes=5)
+
+#: The largest number there is room for: every number up to it is exact in JSON.
+MOST = 2**53
 
 BatchId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 #: Names of fields and of an agent's own metrics: data of the agent's, never a label in Prometheus.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.]{0,62}$")]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Amount = Annotated[float, Field(ge=0, le=2**53, allow_inf_nan=False)]
+Whole = Annotated[int, Field(ge=-MOST, le=MOST)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Amount = Annotated[float, Field(ge=0, le=MOST, allow_inf_nan=False)]
+
+
+def _storable(text: str) -> str:
+    return text.replace("\x00", "\ufffd")
+
+
+#: PostgreSQL keeps no NUL: it becomes the replacement character, for whoever reads it live as well.
+Text = Annotated[str, AfterValidator(_storable)]
 
 
 # --- what an agent sends ------------------------------------------------------------------------------
@@ -42,26 +59,37 @@ class LogRecord(Frozen):
 
     at: Time
     level: LogLevel = "info"
-    text: str = Field(min_length=1, max_length=8192)
-    logger: str | None = Field(default=None, max_length=128)
-    fields: dict[Name, str | bool | int | float | None] = Field(default={}, max_length=MOST_FIELDS)
+    text: Text = Field(min_length=1, max_length=8192)
+    logger: Text | None = Field(default=None, max_length=128)
+    fields: dict[Name, Text | bool | Whole | Number | None] = Field(default={}, max_length=MOST_FIELDS)
     request_id: RequestId | None = Field(default=None, description="the action it is about")
 
 
-class LogBatch(Frozen):
-    """What an agent publishes on ``agents.<its id>.logs``."""
+class Telemetry(Frozen):
+    """What an agent publishes, of either kind."""
 
     batch: BatchId
+
+    def latest(self) -> datetime:
+        """The latest time that it speaks of."""
+        raise NotImplementedError
+
+
+class LogBatch(Telemetry):
+    """What an agent publishes on ``agents.<its id>.logs``."""
+
     records: tuple[LogRecord, ...] = Field(min_length=1, max_length=MOST_RECORDS)
 
+    def latest(self) -> datetime:
+        return max(record.at for record in self.records)
 
-class MetricReport(Frozen):
+
+class MetricReport(Telemetry):
     """What an agent publishes on ``agents.<its id>.metrics``: what happened in the last ``interval_s`` seconds.
 
     Differences, no totals: a report that is lost takes only its own interval with it, and sums need no memory.
     """
 
-    batch: BatchId
     at: Time = Field(description="the interval's end")
     interval_s: float = Field(gt=0, le=86_400, allow_inf_nan=False)
     events_succeeded: Count = 0
@@ -75,6 +103,28 @@ class MetricReport(Frozen):
     network_sent_bytes: Count | None = None
     values: dict[Name, Number] = Field(default={}, max_length=MOST_VALUES, description="the agent's own metrics")
 
+    def latest(self) -> datetime:
+        return self.at
+
+
+B = TypeVar("B", bound=Telemetry)
+
+
+def opened(kind: type[B], body: bytes, received_at: datetime) -> B:
+    """What an agent sent, checked. Raises :class:`CountersignError`: `too_large`, `malformed`, or `invalid` for a time
+    further ahead of ours than clocks may be."""
+    if len(body) > MOST_BYTES:
+        raise CountersignError(f"the message has {len(body)} bytes; at most {MOST_BYTES} are taken", code="too_large")
+    batch = kind.from_bytes(body)
+    latest = batch.latest()
+    if latest > received_at + MOST_AHEAD:
+        raise CountersignError(
+            f"it is of {rfc3339(latest)}, and came at {rfc3339(received_at)}: at most"
+            f" {MOST_AHEAD.total_seconds():.0f} s ahead are taken; set the agent's clock",
+            code="invalid",
+        )
+    return batch
+
 
 # --- what people ask ----------------------------------------------------------------------------------
 
@@ -87,14 +137,16 @@ class StoredLog(LogRecord):
 
 
 class LogPage(Frozen):
-    """Newest first."""
+    """Newest first, by when the agent says that it was. A search that looked at many records and found few ends early:
+    then ``next`` goes on from there, though ``items`` may be empty."""
 
     items: tuple[StoredLog, ...]
-    next: str | None = Field(default=None, description="pass as `before` for what is older")
+    next: str | None = Field(default=None, description="pass as `before` for what is older; none: there is no more")
 
 
 class ReadLogs(Command):
-    """An agent's log; ``level`` and above, ``text`` in any letter case, ``since`` to before ``until``."""
+    """An agent's log; ``level`` and above, ``text`` in any letter case, ``since`` to before ``until`` by the agent's
+    clock. Raises `not_found`, and `invalid` for a ``before`` that is no page's."""
 
     rpc: ClassVar[Rpc] = Rpc("registry", "logs")
     reply: ClassVar[type[Frozen]] = LogPage

@@ -73,7 +73,7 @@ class Stream:
     max_bytes: int = 1024 * MIB
     duplicate_window_s: int = 120
     max_msg_bytes: int = MAX_PAYLOAD_BYTES
-    max_msgs_per_subject: int | None = None  # of a work queue: beyond, the publisher is refused
+    max_msgs_per_subject: int | None = None  # beyond, a work queue refuses the publisher; others drop the oldest
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,17 @@ STREAMS: tuple[Stream, ...] = (
     Stream(
         "AGENTS", "INGRESS", ("agents.*.actions",), retention="workqueue", max_age_s=DAY_S, max_msgs_per_subject=1000
     ),
-    Stream("AGENTS", "TELEMETRY", ("agents.*.logs", "agents.*.metrics"), max_age_s=3600, max_bytes=256 * MIB),
+    # an agent that floods drops its own oldest. The registry knows repeats; the stream knows ids across all agents, and
+    # forgets them at once: one agent's could hide another's message
+    Stream(
+        "AGENTS",
+        "TELEMETRY",
+        ("agents.*.logs", "agents.*.metrics"),
+        max_age_s=3600,
+        max_bytes=256 * MIB,
+        duplicate_window_s=1,
+        max_msgs_per_subject=256,
+    ),
     Stream("CORE", "ACTIONS", ("actions.*.*",), max_bytes=4096 * MIB),
     Stream("CORE", "APPROVALS", ("approvals.*.*",)),
     Stream("CORE", "FLEET", ("fleet.*.*",)),
@@ -154,6 +164,8 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer("APPROVALS", "audit-approvals", "audit", ("approvals.*.*",)),
     Consumer("FLEET", "audit-fleet", "audit", ("fleet.*.*",)),
     Consumer("CONTROL", "audit-control", "audit", ("control.*", "audit.*")),
+    Consumer("TELEMETRY", "registry-logs", "registry", ("agents.*.logs",)),
+    Consumer("TELEMETRY", "registry-metrics", "registry", ("agents.*.metrics",)),
     Consumer("DEADLETTER", "audit-deadletter", "audit", ("deadletter.*.*",)),
 )
 
@@ -265,9 +277,11 @@ def agents_access(service: str) -> Access | None:
         ]
         return Access(tuple(publish), tuple(subscribe))
     if service == "registry":
+        publish, subscribe = _consuming("registry", "AGENTS")
         return Access(
-            ("agents.*.control.>", f"{subjects.inbox('*')}.>"),
+            (*publish, "agents.*.control.>", f"{subjects.inbox('*')}.>"),
             (
+                *subscribe,
                 f"{subjects.inbox('registry')}.>",
                 "agents.*.heartbeat",
                 "agents.*.renew",

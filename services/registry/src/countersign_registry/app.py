@@ -50,8 +50,10 @@ from countersign_contracts.people_commands import (
     VerifyTotp,
 )
 from countersign_contracts.projection import AGENTS, PEOPLE
+from countersign_contracts.telemetry import ReadHealth, ReadLogs, ReadMetrics
 
 from .aftermath import Aftermath
+from .agent_work import AgentWork
 from .agents import AgentCommands
 from .alert_commands import AlertCommands
 from .alert_store import AlertStore
@@ -81,6 +83,11 @@ from .revocations import Revocations
 from .scanning import Discovery, Folders
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
+from .telemetry_days import TelemetryDays
+from .telemetry_intake import TelemetryIntake
+from .telemetry_pages import TelemetryPages
+from .telemetry_reading import TelemetryReading
+from .telemetry_store import TelemetryStore
 from .tokens import TokenCommands
 
 
@@ -114,14 +121,6 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         "countersign_agents_heard",
         "Active agents by what their last heartbeat said; silent: none for 5 minutes",
         ["said"],
-    )
-    alerts_open = metrics.gauge("countersign_alerts_open", "Alerts about agents that are not resolved", ["severity"])
-    alerts_late = metrics.gauge(
-        "countersign_alerts_late_seconds", "How much later than it should be the latest alert rule is looked at"
-    )
-    alerts_took = metrics.histogram("countersign_alerts_look_seconds", "Looks at all alert rules that were due")
-    alerts_failed = metrics.counter(
-        "countersign_alerts_looks_failed", "Looks at the alert rules of a kind that failed", ["kind"]
     )
     outbox_pending = metrics.gauge("countersign_outbox_pending", "Committed events not yet published")
 
@@ -176,21 +175,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
     alert_store = AlertStore(service.db)
     alerts = AlertCommands(store, alert_store, outbox)
-    evaluating = Evaluating(
-        store,
-        alert_store,
-        outbox,
-        fleet,
-        failpoints,
-        now,
-        log,
-        tick_s=settings.alerts_every_s,
-        keep_days=settings.alerts_keep_days,
-        active=alerts_open,
-        late=alerts_late,
-        took=alerts_took,
-        failed=alerts_failed,
-    )
+    evaluating = Evaluating(store, alert_store, outbox, fleet, settings, metrics, failpoints, now, log)
     changes = Changes(store, alert_store, outbox, aftermath)
     orders = Orders(store, outbox, aftermath)
     enrolments = EnrolmentStore(service.db)
@@ -219,6 +204,11 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         log,
     )
 
+    work, kept = AgentWork(metrics, service.db), TelemetryStore(service.db)
+    days = TelemetryDays(store, kept, {"agent_log": settings.log_days, "agent_metrics": settings.metrics_days}, log)
+    intake = TelemetryIntake(kept, days, work, settings.telemetry_bytes_per_s, failpoints, log)
+    reading = TelemetryReading(store, TelemetryPages(service.db), heartbeats)
+
     # whatever nats-server forgot in a restart is told it again
     core.on_reconnect(outbox.restarted)
     core.on_reconnect(agents_shown.restarted)
@@ -231,6 +221,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_start(people_shown.start)
     service.on_start(heartbeats.start)
     service.on_start(doors.start)
+    service.on_start(days.start)
     service.ready_check("void NATS users", revocations.unready)
     service.ready_check("bucket agents", agents_shown.unready)
     service.ready_check("bucket people", people_shown.unready)
@@ -272,6 +263,13 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(AcknowledgeAlert, alerts.acknowledge)
     service.answer(ListAlertRules, alerts.rules)
     service.answer(RemoveAlertRule, alerts.remove_rule)
+    service.answer(ReadLogs, reading.logs)
+    service.answer(ReadMetrics, reading.metrics)
+    service.answer(ReadHealth, reading.health)
+
+    # what agents log is theirs: it does not go on among the dead letters, and so into the ledger
+    service.consume_raw("registry-logs", intake.logs, connection=fleet, max_batch=32, bury_body=False)
+    service.consume_raw("registry-metrics", intake.metrics, connection=fleet, bury_body=False)
 
     service.background(outbox.run, "outbox")
     service.background(revocations.run, "revocations")
@@ -282,6 +280,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(gauges.run, "gauges")
     service.background(discovery.run, "discovery")
     service.background(evaluating.run, "alerts")
+    service.background(days.run, "days of telemetry")
+    service.background(work.run, "work of agents")
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service

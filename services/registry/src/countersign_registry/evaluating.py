@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
-from prometheus_client import Counter, Gauge, Histogram
 
 from countersign_chassis import Connection, Failpoints
 from countersign_chassis.connection import NatsConnection
+from countersign_chassis.metrics import Metrics
 from countersign_contracts.alert_rules import SEVERITIES
 from countersign_contracts.alerts import Alert, AlertRaised, AlertResolved
 from countersign_contracts.ids import prefixed
@@ -25,6 +25,7 @@ from .alert_store import AlertStore, RuleRow
 from .alerting import every_s, is_due, is_watched
 from .observing import Hit, Watched, observe
 from .outbox import Outbox
+from .settings import Settings
 from .store import Lock, Store
 
 #: A look that takes longer is cut off, and so is one whose registry stands still.
@@ -44,16 +45,11 @@ class Evaluating:
         alerts: AlertStore,
         outbox: Outbox,
         connection: NatsConnection,
+        settings: Settings,
+        metrics: Metrics,
         failpoints: Failpoints,
         clock: Callable[[], datetime],
         log: Any,
-        *,
-        tick_s: float,
-        keep_days: int,
-        active: Gauge,
-        late: Gauge,
-        took: Histogram,
-        failed: Counter,
     ) -> None:
         self._store = store
         self._alerts = alerts
@@ -62,12 +58,18 @@ class Evaluating:
         self._failpoints = failpoints
         self._clock = clock
         self._log = log
-        self._tick_s = tick_s
-        self._keep = timedelta(days=keep_days)
-        self._active = active
-        self._late = late
-        self._took = took
-        self._failed = failed
+        self._tick_s = settings.alerts_every_s
+        self._keep = timedelta(days=settings.alerts_keep_days)
+        self._active = metrics.gauge(
+            "countersign_alerts_open", "Alerts about agents that are not resolved", ["severity"]
+        )
+        self._late = metrics.gauge(
+            "countersign_alerts_late_seconds", "How much later than it should be the latest alert rule is looked at"
+        )
+        self._took = metrics.histogram("countersign_alerts_look_seconds", "Looks at the alert rules that were due")
+        self._failed = metrics.counter(
+            "countersign_alerts_looks_failed", "Looks at the alert rules of a kind that failed", ["kind"]
+        )
         self._forgot_at = -_FORGET_EVERY_S
 
     async def run(self) -> None:

@@ -53,6 +53,14 @@ class Settings(ServiceSettings):
     account_push_timeout_s: float = Field(default=2.0, gt=0, le=10, description="for each answer of nats-server")
     alerts_every_s: float = Field(default=5.0, gt=0, le=60, description="how often alert rules are looked at")
     alerts_keep_days: int = Field(default=90, ge=1, le=3650, description="how long resolved alerts are kept")
+    log_days: int = Field(default=7, ge=1, le=3650, description="how long agents' logs are kept, in whole days")
+    metrics_days: int = Field(default=30, ge=1, le=3650, description="how long agents' metrics are kept")
+    telemetry_bytes_per_s: int = Field(
+        default=65_536,
+        ge=8192,
+        le=16_777_216,
+        description="taken of one agent's logs, and as much of its metrics; a minute's worth at once",
+    )
     agent_config: ConfigValues = Field(
         default=ConfigValues(),
         description="what this environment says of every agent's configuration, as JSON, below types and agents",

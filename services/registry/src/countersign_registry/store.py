@@ -125,6 +125,7 @@ class Lock(IntEnum):
     ENROL = 6
     PACKAGES = 7
     ALERTS = 21
+    TELEMETRY = 9
 
 
 #: Advisory locks count for the whole database, so the registry's own have a first number of their own.

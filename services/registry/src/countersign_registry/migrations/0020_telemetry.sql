@@ -1,10 +1,12 @@
 -- What agents tell of their work. One partition a day, made ahead and dropped whole when it is too old; what a batch
--- brought is there once, however often it comes: its partition is that of the day on which it was received first.
+-- brought is there once, however often it comes: its partition is that of the day on which it was received.
+-- `telemetry_batch` is kept for longer than the stream keeps messages, no more.
 CREATE TABLE telemetry_batch (
     agent_id    text COLLATE "C" NOT NULL,
+    kind        text COLLATE "C" NOT NULL CHECK (kind IN ('logs', 'metrics')),
     batch       text COLLATE "C" NOT NULL,
     received_at timestamptz NOT NULL,
-    PRIMARY KEY (agent_id, batch)
+    PRIMARY KEY (agent_id, kind, batch)
 );
 CREATE INDEX telemetry_batch_by_age ON telemetry_batch (received_at);
 
@@ -20,7 +22,9 @@ CREATE TABLE agent_log (
     fields      text,                     -- JSON
     request_id  uuid
 ) PARTITION BY RANGE (received_at);
-CREATE INDEX agent_log_newest ON agent_log (agent_id, received_at DESC, batch DESC, place DESC);
+CREATE INDEX agent_log_newest ON agent_log (agent_id, at DESC, batch DESC, place DESC);
+-- few among many, and what is looked for first
+CREATE INDEX agent_log_troubles ON agent_log (agent_id, at DESC, batch DESC, place DESC) WHERE severity >= 2;
 
 CREATE TABLE agent_metrics (
     agent_id               text COLLATE "C" NOT NULL,
@@ -39,5 +43,5 @@ CREATE TABLE agent_metrics (
     network_sent_bytes     bigint,
     own                    text           -- JSON: the agent's own metrics
 ) PARTITION BY RANGE (received_at);
-CREATE INDEX agent_metrics_newest ON agent_metrics (agent_id, received_at DESC, batch DESC);
+CREATE INDEX agent_metrics_newest ON agent_metrics (agent_id, at DESC, batch DESC);
 CREATE INDEX agent_metrics_by_age ON agent_metrics (received_at);
