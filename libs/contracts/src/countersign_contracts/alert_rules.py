@@ -48,6 +48,8 @@ def _metric(name: str) -> str:
 
 
 MetricName = Annotated[str, AfterValidator(_metric)]
+#: As owners give it: any text that can be typed.
+TeamName = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,128}$")]
 Window = Annotated[int, Field(ge=10, le=3600)]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 #: Where alerts are told: `slack` in the channel of the agent's team; `webhook` to every webhook that asks for alerts,
@@ -75,7 +77,7 @@ class AlertCondition(Frozen):
         le=1_000_000,
         description="of error_share and processing_mean_s: with fewer events it is none",
     )
-    phase: tuple[AgentPhase, ...] | None = Field(default=None, min_length=1, max_length=4)
+    phase: tuple[AgentPhase, ...] | None = None
     silent_s: int | None = Field(
         default=None,
         ge=10,
@@ -103,6 +105,8 @@ class AlertCondition(Frozen):
         if len(about) != 1:
             found = " and ".join(about) or "nothing"
             raise ValueError(f"a condition is about one of metric, logs, phase and silent_s, not {found}")
+        if self.phase == ():
+            raise ValueError("phase names none; e.g. [failed]")
         counted = self.kind in ("metric", "logs")
         for name in ("above", "below", "window_s", "aggregate", "min_events"):
             if getattr(self, name) is not None and not counted:
@@ -123,9 +127,7 @@ class AgentSelector(Frozen):
 
     agents: tuple[AgentId, ...] = Field(default=(), max_length=1000)
     types: tuple[AgentType, ...] = Field(default=(), max_length=100)
-    teams: tuple[Annotated[str, StringConstraints(min_length=1, max_length=128)], ...] = Field(
-        default=(), max_length=100
-    )
+    teams: tuple[TeamName, ...] = Field(default=(), max_length=100)
     environments: tuple[Env, ...] = Field(default=(), max_length=100, description="one of the agent's is enough")
 
 
@@ -135,7 +137,9 @@ class AlertRule(Frozen):
 
     kind: Literal["alert_rule"] = "alert_rule"
     name: RuleName
-    description: str = Field(default="", max_length=2000, description="what to do about it, for who gets the alert")
+    description: Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=2000)] = Field(
+        default="", description="what to do about it, for who gets the alert"
+    )
     enabled: bool = Field(default=True, description="false: nothing is raised, and what is open is resolved")
     severity: Severity = "warning"
     when: AlertCondition
