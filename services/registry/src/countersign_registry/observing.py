@@ -91,7 +91,10 @@ def _hit(rule: str, row: asyncpg.Record) -> Hit:
 
 
 def _metrics(statement: _Statement, watched: Sequence[Watched], at: datetime) -> str:
-    return _windowed(statement, watched, at, "SELECT *, own::jsonb AS o FROM agent_metrics WHERE TRUE", _aggregated)
+    # read once for each report, and only where a rule asks for it: that is dear
+    own = any((each.rule.when.metric or "").startswith(OWN) for each in watched)
+    told = "SELECT *, own::jsonb AS o" if own else "SELECT *"
+    return _windowed(statement, watched, at, told + " FROM agent_metrics WHERE TRUE", _aggregated)
 
 
 def _logs(statement: _Statement, watched: Sequence[Watched], at: datetime) -> str:
@@ -154,7 +157,9 @@ def _aggregated(statement: _Statement, when: AlertCondition) -> str:
     else:
         each = f"{metric}::float8"
     if how == "last":
-        return f"(array_agg({each} ORDER BY received_at DESC, batch DESC) FILTER (WHERE {each} IS NOT NULL))[1]"
+        # the greatest pair of time and value: no group has to be sorted
+        pair = f"ARRAY[extract(epoch FROM received_at)::float8, {each}]"
+        return f"(max({pair}) FILTER (WHERE {each} IS NOT NULL))[2]"
     return f"{'avg' if how == 'mean' else how}({each})"
 
 
@@ -163,26 +168,35 @@ def _counted(statement: _Statement, when: AlertCondition) -> str:
     return f"(count(*) FILTER (WHERE severity >= {severity}))::float8"
 
 
-_SEEN = " FROM agent a JOIN heartbeat h USING (agent_id) LEFT JOIN phase p USING (agent_id) WHERE status <> 'revoked'"
-
-
 def _phases(statement: _Statement, watched: Sequence[Watched], at: datetime) -> str:
-    return " UNION ALL ".join(
-        f"SELECT {place} AS place, agent_id, owner_team, NULL::float8 AS value,"  # noqa: S608
-        " coalesce(phase, 'registered') AS detail FROM agent LEFT JOIN phase USING (agent_id)"
-        f" WHERE status <> 'revoked' AND coalesce(phase, 'registered') ="
-        f" ANY({statement.arg(list(each.rule.when.phase or ()), 'text[]')}) AND {statement.selected(each.rule)}"
+    asked = sorted({phase for each in watched for phase in each.rule.when.phase or ()})
+    chosen = " UNION ALL ".join(
+        f"SELECT {place} AS place, agent_id, owner_team, NULL::float8 AS value, phase_now AS detail FROM s"  # noqa: S608
+        f" WHERE phase_now = ANY({statement.arg(list(each.rule.when.phase or ()), 'text[]')})"
+        f" AND {statement.selected(each.rule)}"
         for place, each in enumerate(watched)
+    )
+    return (
+        "WITH s AS MATERIALIZED (SELECT agent.*, coalesce(phase, 'registered') AS phase_now"  # noqa: S608
+        " FROM agent LEFT JOIN phase USING (agent_id) WHERE status <> 'revoked'"
+        f" AND coalesce(phase, 'registered') = ANY({statement.arg(asked, 'text[]')})) {chosen}"
     )
 
 
 def _silences(statement: _Statement, watched: Sequence[Watched], at: datetime) -> str:
-    moment = statement.arg(at, "timestamptz")
-    return " UNION ALL ".join(
-        f"SELECT {place} AS place, agent_id, owner_team, silence AS value, NULL AS detail FROM ("  # noqa: S608
+    longest = at - timedelta(seconds=min(each.rule.when.silent_s or 0 for each in watched))
+    chosen = []
+    for place, each in enumerate(watched):
         # who did not listen cannot say that nobody spoke
-        f"SELECT a.*, extract(epoch FROM {moment} - greatest(last_seen, {statement.arg(each.since, 'timestamptz')}))"
-        f"::float8 AS silence {_SEEN} AND coalesce(phase, 'registered') <> 'stopped') s"
-        f" WHERE silence > {statement.arg(each.rule.when.silent_s, 'int')} AND {statement.selected(each.rule)}"
-        for place, each in enumerate(watched)
+        heard = f"greatest(last_seen, {statement.arg(each.since, 'timestamptz')})"
+        silence = f"extract(epoch FROM {statement.arg(at, 'timestamptz')} - {heard})::float8"
+        chosen.append(
+            f"SELECT {place} AS place, agent_id, owner_team, {silence} AS value, NULL AS detail FROM s"  # noqa: S608
+            f" WHERE {silence} > {statement.arg(each.rule.when.silent_s, 'int')} AND {statement.selected(each.rule)}"
+        )
+    return (
+        "WITH s AS MATERIALIZED (SELECT agent.*, last_seen"  # noqa: S608
+        " FROM agent JOIN heartbeat USING (agent_id) LEFT JOIN phase USING (agent_id) WHERE status <> 'revoked'"
+        f" AND coalesce(phase, 'registered') <> 'stopped' AND last_seen < {statement.arg(longest, 'timestamptz')})"
+        f" {' UNION ALL '.join(chosen)}"
     )
