@@ -30,7 +30,7 @@ SELECT 'agent-' || n, 'Agent', 'team-' || n % 50, 'p', '{prod}', 'active', 'b', 
 FROM generate_series(1, $1) n
 """
 _PHASES = "INSERT INTO phase SELECT agent_id, 'running', now(), 'a heartbeat' FROM agent"
-_BEATS = "INSERT INTO heartbeat SELECT agent_id, now(), '{}' FROM agent"
+_BEATS = "INSERT INTO heartbeat SELECT agent_id, now() + interval '1 hour', '{}' FROM agent"
 _METRICS = """
 INSERT INTO agent_metrics (agent_id, at, received_at, batch, interval_s, events_succeeded, events_failed, processing_s,
                            cpu_s, memory_bytes, own)

@@ -147,9 +147,3 @@ class AlertRule(Frozen):
     for_s: int = Field(default=60, ge=0, le=86_400)
     clear_for_s: int = Field(default=60, ge=0, le=86_400)
     routes: tuple[Route, ...] = Field(default=(), max_length=16)
-
-    @model_validator(mode="after")
-    def _sound(self) -> AlertRule:
-        if len(set(self.routes)) != len(self.routes):
-            raise ValueError("a route is given twice")
-        return self
