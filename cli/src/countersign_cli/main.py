@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from .commands import actions, agents, approvals, audit, deadletter, deploy, keys, people, stops, system, webhooks
+from .commands import (
+    actions,
+    agents,
+    alerts,
+    approvals,
+    audit,
+    deadletter,
+    deploy,
+    keys,
+    people,
+    stops,
+    system,
+    webhooks,
+)
 from .commands.apply import apply
 from .commands.backup import backup, restore
 from .commands.demo import demo
@@ -26,6 +39,7 @@ app.command()(apply)
 app.add_typer(actions.app, name="actions")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(agents.app, name="agents")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(people.app, name="people")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(stops.app, name="stops")

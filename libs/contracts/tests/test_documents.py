@@ -113,10 +113,16 @@ def test_other_files_are_refused() -> None:
             1,
             "kind",
             "`role` is unknown",
-            "agent, approval_rule, profile, tool, webhook",
+            "agent, alert_rule, approval_rule, profile, tool, webhook",
         ),
-        (PROFILE.replace("kind: profile\n", ""), 1, "kind", "missing", "agent, approval_rule, profile, tool, webhook"),
-        ("- a\n- b\n", 1, None, "mapping", "kind: agent, approval_rule, profile, tool, webhook"),
+        (
+            PROFILE.replace("kind: profile\n", ""),
+            1,
+            "kind",
+            "missing",
+            "agent, alert_rule, approval_rule, profile, tool, webhook",
+        ),
+        ("- a\n- b\n", 1, None, "mapping", "kind: agent, alert_rule, approval_rule, profile, tool, webhook"),
     ],
 )
 def test_each_error_says_where_and_what_is_allowed(

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 
 from countersign_contracts import topology
 from countersign_contracts.actions import ActionEvent, ActionResult
+from countersign_contracts.alert_rules import AlertCondition
 from countersign_contracts.approvals import ApprovalEvent
 from countersign_contracts.catalogue import AgentDeclaration, FactEquals, Guardrail, Profile, Tool
 from countersign_contracts.command import COMMANDS, Command
@@ -56,7 +57,15 @@ GUARDRAILS: list[dict[str, Any]] = [
     {"kind": "spend", "limit": 99.5, "window_s": 60, "per": "person", "field": "amount"},
     {"kind": "time_window", "start": "09:00", "end": "17:30", "days": ("mon",)},
 ]
+ALERT_CONDITIONS: list[dict[str, Any]] = [
+    {"metric": "error_share", "aggregate": "max", "above": 0.5, "min_events": 10},
+    {"metric": "values.queue.length", "below": -1.5, "window_s": 60},
+    {"logs": "error", "above": 0},
+    {"phase": ("failed", "stopped")},
+    {"silent_s": 90},
+]
 SPECIAL: Mapping[Any, st.SearchStrategy[Any]] = {
+    AlertCondition: st.sampled_from(ALERT_CONDITIONS).map(AlertCondition.model_validate),
     Condition: st.sampled_from(CONDITIONS).map(lambda more: Condition.model_validate({"field": "f"} | more)),
     FactEquals: json_values.filter(lambda value: value is not None).map(
         lambda value: FactEquals(path="customer.status", equals=value)

@@ -15,11 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign_approvals.declarations import plan_change
-from countersign_approvals.webhooks_body import body_of
+from countersign_approvals.webhooks_body import body_of, is_for
 from countersign_approvals.webhooks_schedule import GIVE_UP_AFTER, Answer, after
 from countersign_approvals.webhooks_secrets import WebhookSecrets
 from countersign_approvals.webhooks_signing import NoSigningKey, keys_in, message_id, signed_headers
 from countersign_contracts.actions import ActionRef
+from countersign_contracts.alerts import Alert, AlertRaised
+from countersign_contracts.approval_rules import Webhook
 from countersign_contracts.approvals import (
     Amendment,
     ApprovalResolved,
@@ -216,3 +218,55 @@ def test_http_leads_to_private_addresses_alone(tmp_path: Path) -> None:
     text = HOOK.replace("https://hooks.example.com", "http://93.184.216.34") + "allow_private: true\n"
     [error] = errors(text, tmp_path)
     assert "a public address" in error.message and error.line == 3
+
+
+def alert(*routes: str) -> Alert:
+    return Alert(
+        alert_id="alt_" + "0" * 32,
+        rule="down",
+        rule_version=1,
+        severity="critical",
+        agent_id="worker-1",
+        owner_team="ops",
+        summary="it is failed",
+        since=AT,
+        raised_at=AT,
+        state="open",
+        routes=routes,
+        revision=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("routes", "events", "told"),
+    [
+        ((), ["alert_raised"], False),
+        (("slack",), ["alert_raised"], False),
+        (("webhook",), ["alert_raised"], True),
+        (("webhook:ops",), ["alert_raised", "alert_resolved"], True),
+        (("webhook:other",), ["alert_raised"], False),
+        (("webhook",), ["alert_resolved"], False),
+        (("webhook",), ["resolved"], False),
+        (("webhook",), None, False),  # who names no events gets approvals alone
+    ],
+)
+def test_alerts_go_where_the_rule_says_and_the_webhook_asks(
+    routes: tuple[str, ...], events: list[str] | None, told: bool
+) -> None:
+    given: dict[str, Any] = {"name": "ops", "url": "https://hooks.example.com", "secret": "ops"}
+    webhook = Webhook.model_validate(given | ({"events": events} if events else {}))
+    event = AlertRaised(agent_id="worker-1", by="registry", at=AT, alert=alert(*routes))
+    assert is_for(webhook, event) is told
+
+
+def test_an_alert_rule_names_webhooks_that_there_are_and_that_take_alerts(tmp_path: Path) -> None:
+    (tmp_path / "ops").write_text(SECRET)
+    hook = "kind: webhook\nname: {}\nurl: https://hooks.example.com\nsecret: ops\nevents: [{}]\n---\n"
+    rule = "kind: alert_rule\nname: down\nwhen: {phase: [failed]}\nroutes:\n  - webhook:"
+    hooks = hook.format("ops", "alert_raised") + hook.format("deaf", "resolved")
+    assert errors(f"{hooks}{rule}ops\n", tmp_path) == []
+    [missing] = errors(f"{hooks}{rule}nowhere\n", tmp_path)
+    assert (missing.line, missing.field) == (17, "routes.0")
+    assert missing.message == "there is no webhook `nowhere`" and missing.allowed == "one of ops; or declare it"
+    [deaf] = errors(f"{hooks}{rule}deaf\n", tmp_path)
+    assert deaf.message == "webhook `deaf` asks for no alerts" and "alert_raised" in (deaf.allowed or "")

@@ -19,6 +19,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from countersign_chassis import Failpoints
+from countersign_contracts.alerts import Alert, AlertAcknowledged, AlertRaised, AlertResolved
 from countersign_contracts.approval_commands import PrepareApprovalRules
 from countersign_contracts.catalogue import Document
 from countersign_contracts.envelope import seal_event
@@ -150,6 +151,41 @@ async def test_events_are_posted_signed_and_without_arguments(offstage: Scene, r
     assert by_type["approvals.voted"]["data"]["vote"]["voter"] == "alice"
     assert not any(b"PRIVATE" in post.body for post in receiver.posts)
     assert len({post.id for post in posts}) == 3
+
+
+async def test_alerts_are_posted_to_webhooks_that_ask_for_them_by_routes(offstage: Scene, receiver: Receiver) -> None:
+    await start(offstage)
+    alerts = ["alert_raised", "alert_resolved"]
+    await offstage.apply(
+        hook(receiver) + "\n---\n" + hook(receiver, "alerts", "alerts", events=alerts)
+        + "\n---\n" + hook(receiver, "other", "other", events=alerts)
+    )  # fmt: skip
+    registry, at = await offstage.stack.bus("registry"), now()
+    raised = Alert(
+        alert_id=prefixed("alt"),
+        rule="down",
+        rule_version=1,
+        severity="critical",
+        agent_id="worker-1",
+        owner_team="ops",
+        summary="it is failed",
+        since=at,
+        raised_at=at,
+        state="open",
+        routes=("webhook:alerts",),
+        revision=1,
+    )
+    over = raised.model_copy(update={"state": "resolved", "resolved_at": at, "resolution": "over", "revision": 2})
+    for kind, alert in ((AlertRaised, raised), (AlertAcknowledged, raised), (AlertResolved, over)):
+        event = kind(agent_id="worker-1", event=alert.alert_id, by="registry", at=at, alert=alert)
+        await registry.publish(event)
+    posts = await receiver.got(2, "/alerts")
+    by_type = {post.said["type"]: post.said for post in posts}
+    assert set(by_type) == {"fleet.alert_raised", "fleet.alert_resolved"} and receiver.forged == 0
+    assert by_type["fleet.alert_resolved"]["data"]["alert"]["resolution"] == "over"
+    page = await offstage.gateway.ask(ListDeliveries(webhook="alerts"))
+    assert {(d.alert_id, d.approval_id) for d in page.items} == {(raised.alert_id, None)}
+    assert receiver.at("/hook") == [] and receiver.at("/other") == []
 
 
 async def test_what_fails_is_posted_again_with_the_same_id(offstage: Scene, receiver: Receiver) -> None:

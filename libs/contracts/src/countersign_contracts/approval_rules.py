@@ -109,7 +109,19 @@ class ApprovalRule(Frozen):
         return self
 
 
-WebhookEvent = Literal["requested", "voted", "advanced", "reminded", "escalated", "overdue", "resolved"]
+WebhookEvent = Literal[
+    "requested",
+    "voted",
+    "advanced",
+    "reminded",
+    "escalated",
+    "overdue",
+    "resolved",
+    "alert_raised",
+    "alert_acknowledged",
+    "alert_resolved",
+]
+#: Of approvals: what a webhook gets that names none.
 WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = (
     "requested",
     "voted",
@@ -119,10 +131,12 @@ WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = (
     "overdue",
     "resolved",
 )
+#: Of alerts about agents: a webhook gets those that it names, of rules with a route to it.
+ALERT_HOOKS: tuple[WebhookEvent, ...] = ("alert_raised", "alert_acknowledged", "alert_resolved")
 
 
 class Webhook(Frozen):
-    """Where events of approvals are posted, signed (Standard Webhooks: HMAC-SHA256 over id, timestamp and body)."""
+    """Where events of approvals and of alerts are posted, signed (Standard Webhooks: HMAC-SHA256)."""
 
     kind: Literal["webhook"] = "webhook"
     name: RuleName

@@ -16,12 +16,13 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, ge
 import orjson
 from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
 
+from .alert_rules import AlertRule
 from .approval_rules import ApprovalRule, Webhook
 from .catalogue import AgentDeclaration, Document, FileError, Profile, Tool
 from .model import Frozen
 from .yaml_text import Loc, YamlProblem, YamlValue, read_yaml
 
-Kind = Literal["tool", "profile", "agent", "policy", "approval_rule", "webhook"]
+Kind = Literal["tool", "profile", "agent", "policy", "approval_rule", "webhook", "alert_rule"]
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
@@ -33,10 +34,11 @@ class PolicyFile(Frozen):
     text: str
 
 
-Declared: TypeAlias = Tool | Profile | AgentDeclaration | PolicyFile | ApprovalRule | Webhook
+Declared: TypeAlias = Tool | Profile | AgentDeclaration | PolicyFile | ApprovalRule | Webhook | AlertRule
 
-_MODELS: Mapping[str, type[Tool | Profile | AgentDeclaration | ApprovalRule | Webhook]] = {
+_MODELS: Mapping[str, type[Tool | Profile | AgentDeclaration | ApprovalRule | Webhook | AlertRule]] = {
     "agent": AgentDeclaration,
+    "alert_rule": AlertRule,
     "approval_rule": ApprovalRule,
     "profile": Profile,
     "tool": Tool,

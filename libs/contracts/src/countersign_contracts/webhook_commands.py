@@ -40,7 +40,8 @@ class DeliveryView(Frozen):
     event_id: str
     webhook_id: str = Field(description="header `webhook-id` of every post of it")
     type: str
-    approval_id: str
+    approval_id: str | None = Field(default=None, description="none for an alert")
+    alert_id: str | None = Field(default=None, description="none for an approval")
     state: DeliveryState
     tries: int
     created_at: Time

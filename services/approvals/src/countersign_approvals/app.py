@@ -76,6 +76,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.consume("approvals-actions", desk.actions, max_batch=64)
     service.consume("approvals-people", changed.changed)
     service.consume("approvals-webhooks", webhooks.happened)
+    service.consume("approvals-alerts", webhooks.happened)
     service.answer(ListApprovals, reading.page)
     service.answer(GetApproval, reading.get)
     service.answer_caller(CastVote, voting.vote)

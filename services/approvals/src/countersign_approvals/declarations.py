@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from countersign_contracts.alert_rules import AlertRule
 from countersign_contracts.approval_rules import ApprovalRule, Webhook
 from countersign_contracts.catalogue import Document, Tool
 from countersign_contracts.commands import ChangePlan
@@ -16,7 +17,7 @@ from countersign_contracts.control import DeclaredChange
 from countersign_contracts.documents import Parsed, read_documents
 
 from .rule_checks import marked_errors, rule_errors
-from .webhooks_checks import webhook_errors
+from .webhooks_checks import route_errors, webhook_errors
 from .webhooks_secrets import NO_SECRETS, WebhookSecrets
 
 Kind = Literal["approval_rule", "webhook"]
@@ -67,6 +68,14 @@ def plan_change(
             errors += webhook_errors(item, model, secrets.fault, secrets.names())
     names = {(item.kind, item.name) for item, _ in declared}
     others = [d.model for d in present if isinstance(d.model, ApprovalRule) and d.key not in names]
+    webhooks = {
+        each.name: each
+        for each in (*(d.model for d in present), *(m for _, m in declared))
+        if isinstance(each, Webhook)
+    }
+    for item in parsed:
+        if isinstance(item.model, AlertRule):
+            errors += route_errors(item, item.model, webhooks)
     errors += [e for item in parsed if isinstance(item.model, Tool) for e in marked_errors(item, item.model, others)]
     if errors:
         return Change(ChangePlan(errors=tuple(errors[:MAX_ERRORS]), base=base))

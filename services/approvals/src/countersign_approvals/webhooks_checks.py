@@ -1,13 +1,14 @@
-"""Whether a declared webhook makes sense: where it goes, and what signs it."""
+"""Whether a declared webhook makes sense: where it goes, what signs it; and whether alert rules name one there is."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from countersign_chassis.egress import refusal
-from countersign_contracts.approval_rules import Webhook
+from countersign_contracts.alert_rules import AlertRule
+from countersign_contracts.approval_rules import ALERT_HOOKS, Webhook
 from countersign_contracts.catalogue import FileError
 from countersign_contracts.documents import Parsed
 
@@ -25,6 +26,19 @@ def webhook_errors(
         known = f"one of {', '.join(names)}; or" if names else ""
         file = f"a file of that name in its folder of webhook secrets, with `{PREFIX}` and 24 to 64 bytes in base64"
         yield item.error(("secret",), wrong, f"{known} {file}".strip())
+
+
+def route_errors(item: Parsed, rule: AlertRule, webhooks: Mapping[str, Webhook]) -> Iterator[FileError]:
+    """Routes of an alert rule to webhooks that are not there, or that take no alerts."""
+    taking = sorted(name for name, webhook in webhooks.items() if set(webhook.events) & set(ALERT_HOOKS))
+    for n, route in enumerate(rule.routes):
+        _, _, name = route.partition(":")
+        if name and name not in webhooks:
+            known = f"one of {', '.join(taking)}; or declare it" if taking else "declare it"
+            yield item.error(("routes", n), f"there is no webhook `{name}`", known)
+        elif name and name not in taking:
+            wanted = f"some of {', '.join(ALERT_HOOKS)} among its `events`"
+            yield item.error(("routes", n), f"webhook `{name}` asks for no alerts", wanted)
 
 
 def _url_errors(item: Parsed, webhook: Webhook) -> Iterator[FileError]:

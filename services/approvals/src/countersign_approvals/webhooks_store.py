@@ -13,9 +13,9 @@ from countersign_chassis import Database
 from .webhooks_schedule import Answer, Verdict
 
 _ADD = """
-INSERT INTO webhook_delivery (webhook, event_id, type, approval_id, body, created_at, give_up_at, next_at)
-SELECT w, e, t, a, b, $6, $7, $6
-FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[]) d(w, e, t, a, b)
+INSERT INTO webhook_delivery (webhook, event_id, type, approval_id, alert_id, body, created_at, give_up_at, next_at)
+SELECT w, e, t, p, a, b, $7, $8, $7
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[]) d(w, e, t, p, a, b)
 ON CONFLICT (webhook, event_id) DO NOTHING
 """
 _CLAIM = """
@@ -51,7 +51,8 @@ GROUP BY webhook
 _GIVEN_UP = "SELECT webhook, count(*) AS many FROM webhook_delivery WHERE state = 'given_up' GROUP BY webhook"
 # ordered by a unique key, so that a page goes on where the last one ended
 _PAGE = """
-SELECT webhook, event_id, type, approval_id, state, tries, created_at, next_at, ended_at, last_status, last_error
+SELECT webhook, event_id, type, approval_id, alert_id, state, tries, created_at, next_at, ended_at,
+    last_status, last_error
 FROM webhook_delivery
 WHERE ($1::text IS NULL OR webhook = $1) AND ($2::text IS NULL OR state = $2)
     AND ($3::timestamptz IS NULL OR (created_at, webhook, event_id) < ($3, $4, $5))
@@ -67,12 +68,13 @@ _KEEP_GIVEN_UP = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """An event for a webhook."""
+    """An event for a webhook, about an approval or an alert."""
 
     webhook: str
     event_id: str
     type: str
-    approval_id: str
+    approval_id: str | None
+    alert_id: str | None
     body: bytes
 
 

@@ -15,6 +15,7 @@ from countersign_contracts.agent_config import (
     RollBackConfig,
     SetConfig,
 )
+from countersign_contracts.alerts import AcknowledgeAlert, GetAlert, ListAlertRules, ListAlerts, RemoveAlertRule
 from countersign_contracts.commands import (
     CommitAgents,
     GetAgent,
@@ -56,6 +57,8 @@ from countersign_contracts.telemetry import ReadHealth, ReadLogs, ReadMetrics
 from .aftermath import Aftermath
 from .agent_work import AgentWork
 from .agents import AgentCommands
+from .alert_commands import AlertCommands
+from .alert_store import AlertStore
 from .changes import Changes
 from .codes_store import CodesStore
 from .config_store import ConfigStore
@@ -64,6 +67,7 @@ from .doors import Doors
 from .enrolling import Enrolment
 from .enrolment import EnrolmentCommands
 from .enrolment_store import EnrolmentStore
+from .evaluating import Evaluating
 from .gauges import Gauges
 from .heartbeats import Heartbeats
 from .nats_users import AgentsAccount
@@ -171,7 +175,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     people = PeopleCommands(people_store, codes, person_changes, settings.admin_token_file, log)
     channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
     one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
-    changes = Changes(store, outbox, aftermath)
+    alert_store = AlertStore(service.db)
+    alerts = AlertCommands(store, alert_store, outbox)
+    evaluating = Evaluating(store, alert_store, outbox, fleet, settings, metrics, failpoints, now, log)
+    changes = Changes(store, alert_store, outbox, aftermath)
     orders = Orders(store, outbox, aftermath)
     enrolments = EnrolmentStore(service.db)
     tokens = TokenCommands(store, enrolments, outbox, aftermath, account)
@@ -258,6 +265,11 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(PrepareAgents, changes.prepare)
     service.answer(CommitAgents, changes.commit)
 
+    service.answer(ListAlerts, alerts.list)
+    service.answer(GetAlert, alerts.get)
+    service.answer(AcknowledgeAlert, alerts.acknowledge)
+    service.answer(ListAlertRules, alerts.rules)
+    service.answer(RemoveAlertRule, alerts.remove_rule)
     service.answer(ReadLogs, reading.logs)
     service.answer(ReadMetrics, reading.metrics)
     service.answer(ReadHealth, reading.health)
@@ -274,6 +286,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
     service.background(discovery.run, "discovery")
+    service.background(evaluating.run, "alerts")
     service.background(days.run, "days of telemetry")
     service.background(work.run, "work of agents")
     service.background(services.run, "service API")

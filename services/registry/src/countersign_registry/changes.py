@@ -1,13 +1,19 @@
-"""Declared agents: the two steps of a change that `countersign apply` drives through its owners."""
+"""Declared agents and alert rules: the two steps of a change that `countersign apply` drives through its owners."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from countersign_chassis import Connection
+from countersign_contracts.alerts import AlertRulesChanged
 from countersign_contracts.commands import ChangePlan, CommitAgents, PrepareAgents
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.model import now
 
 from . import declarations
 from .aftermath import Aftermath
+from .alert_declarations import base_of, plan_rules
+from .alert_store import AlertStore
 from .outbox import Outbox
 from .store import Lock, Store
 
@@ -18,17 +24,19 @@ _COMMIT = "INSERT INTO declared_change (change_id, plan, committed_at) VALUES ($
 class Changes:
     """Answers PrepareAgents and CommitAgents."""
 
-    def __init__(self, store: Store, outbox: Outbox, aftermath: Aftermath) -> None:
+    def __init__(self, store: Store, alerts: AlertStore, outbox: Outbox, aftermath: Aftermath) -> None:
         self._store = store
+        self._alerts = alerts
         self._outbox = outbox
         self._aftermath = aftermath
 
     async def prepare(self, command: PrepareAgents) -> ChangePlan:
-        """What the change would do to agents, or every error in its files. Changes nothing."""
+        """What the change would do to agents and alert rules, or every error in its files. Changes nothing."""
         declared = declarations.read(command.documents)
         async with self._store.transaction() as connection:
             present = await self._store.present(connection, declared.agent_ids, now())
-        return declarations.plan(declared, present)
+            plan = declarations.plan(declared, present)
+            return await self._with_rules(connection, declared, plan)
 
     async def commit(self, command: CommitAgents) -> ChangePlan:
         """Apply the change in one transaction; again answers the same.
@@ -44,7 +52,9 @@ class Changes:
             else:
                 at = now()
                 present = await self._store.lock(connection, declared.agent_ids, at)
-                plan = declarations.plan(declared, present)
+                if declared.rules:
+                    await self._store.within(connection, Lock.ALERTS)
+                plan = await self._with_rules(connection, declared, declarations.plan(declared, present))
                 if plan.errors or plan.base != command.base:
                     raise _stale(command)
                 created, changed = declarations.changes(declared, present, command.by, at, command.change_id)
@@ -55,15 +65,42 @@ class Changes:
                     await self._store.save(connection, change, command.by, at)
                 by_id = sorted((*created, *changed), key=lambda change: change.record.agent_id)
                 await self._outbox.add(connection, [event for change in by_id for event in change.events])
+                await self._commit_rules(connection, command, declared, plan, at)
                 await connection.execute(_COMMIT, command.change_id, plan.to_bytes().decode(), at)
-        touched = [change.name for change in plan.changes if change.action != "unchanged"]
+        touched = [change.name for change in plan.changes if change.kind == "agent" and change.action != "unchanged"]
         await self._aftermath.of(within_s=command.rpc.timeout_s - 1, agents=touched)
         return plan
+
+    async def _with_rules(
+        self, connection: Connection, declared: declarations.Declared, plan: ChangePlan
+    ) -> ChangePlan:
+        """The plan with what becomes of alert rules; as it is, where the change declares none."""
+        if not declared.rules:
+            return plan
+        present = {name: row.rule for name, row in (await self._alerts.rules(connection)).items()}
+        changes = () if plan.errors else (*plan.changes, *plan_rules(declared.rules, present))
+        return plan.model_copy(update={"changes": changes, "base": f"{plan.base} {base_of(declared.rules, present)}"})
+
+    async def _commit_rules(
+        self,
+        connection: Connection,
+        command: CommitAgents,
+        declared: declarations.Declared,
+        plan: ChangePlan,
+        at: datetime,
+    ) -> None:
+        changed = tuple(c for c in plan.changes if c.kind == "alert_rule" and c.action != "unchanged")
+        names = {change.name for change in changed}
+        for rule in declared.rules:
+            if rule.name in names:
+                await self._alerts.put(connection, rule, command.by, at)
+        if changed:
+            event = AlertRulesChanged(change_id=command.change_id, by=command.by, at=at, changes=changed)
+            await self._outbox.add(connection, [event])
 
 
 def _stale(command: CommitAgents) -> CountersignError:
     return CountersignError(
-        f"an agent that change {command.change_id} declares was registered, changed or revoked meanwhile;"
-        " apply the files again",
+        f"an agent or alert rule that change {command.change_id} declares was changed meanwhile; apply the files again",
         code="stale",
     )

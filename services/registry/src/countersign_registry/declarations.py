@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from countersign_contracts.alert_rules import AlertRule
 from countersign_contracts.canonical import canonical
 from countersign_contracts.catalogue import AgentDeclaration, Document, FileError
 from countersign_contracts.commands import ChangePlan
@@ -26,10 +27,11 @@ _DESCRIBED = ("name", "owner", "profile", "environments", "heartbeat_s")
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The agents of a change's files, in the order of their ids, and what is wrong in any of the files."""
+    """The agents of a change's files, in the order of their ids, its alert rules, and what is wrong in any file."""
 
     agents: tuple[tuple[Parsed, AgentDeclaration], ...]
     errors: tuple[FileError, ...]
+    rules: tuple[AlertRule, ...] = ()
 
     @property
     def agent_ids(self) -> list[str]:
@@ -41,7 +43,8 @@ def read(documents: Iterable[Document]) -> Declared:
     """Read the files. Errors are those of every kind of file: a change with any is applied nowhere."""
     parsed, errors = read_documents(documents)
     agents = [(item, item.model) for item in parsed if isinstance(item.model, AgentDeclaration)]
-    return Declared(tuple(sorted(agents, key=lambda pair: pair[1].agent_id)), tuple(errors))
+    rules = tuple(item.model for item in parsed if isinstance(item.model, AlertRule))
+    return Declared(tuple(sorted(agents, key=lambda pair: pair[1].agent_id)), tuple(errors), rules)
 
 
 def plan(declared: Declared, present: Mapping[str, Agent]) -> ChangePlan:

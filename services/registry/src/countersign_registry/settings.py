@@ -55,6 +55,8 @@ class Settings(ServiceSettings):
     projection_check_s: float = Field(default=60.0, gt=0, description="how often the buckets are checked for loss")
     account_check_s: float = Field(default=60.0, gt=0, description="how often account AGENTS is pushed again")
     account_push_timeout_s: float = Field(default=2.0, gt=0, le=10, description="for each answer of nats-server")
+    alerts_every_s: float = Field(default=5.0, gt=0, le=60, description="how often alert rules are looked at")
+    alerts_keep_days: int = Field(default=90, ge=1, le=3650, description="how long resolved alerts are kept")
     log_days: int = Field(default=7, ge=1, le=3650, description="how long agents' logs are kept, in whole days")
     metrics_days: int = Field(default=30, ge=1, le=3650, description="how long agents' metrics are kept")
     telemetry_bytes_per_s: int = Field(

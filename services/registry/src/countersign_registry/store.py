@@ -131,6 +131,7 @@ class Lock(IntEnum):
     DECLARE = 5
     ENROL = 6
     PACKAGES = 7
+    ALERTS = 21
     TELEMETRY = 9
 
 
@@ -158,6 +159,11 @@ class Store:
     async def within(self, connection: Connection, lock: Lock) -> None:
         """Take ``lock`` until the end of the connection's transaction."""
         await connection.execute("SELECT pg_advisory_xact_lock($1, $2)", _LOCKS, lock)
+
+    async def within_at_once(self, connection: Connection, lock: Lock) -> bool:
+        """Take ``lock`` until the end of the connection's transaction; false if another registry has it."""
+        taken: bool = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, $2)", _LOCKS, lock)
+        return taken
 
     async def find(self, agent_id: str, at: datetime) -> Agent | None:
         """One agent."""

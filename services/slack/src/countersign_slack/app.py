@@ -6,6 +6,7 @@ from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_contracts.projection import PEOPLE
 from countersign_contracts.slack_commands import HandleSlackRequest
 
+from .alert_intake import AlertIntake
 from .app_in_slack import make_app
 from .calls import Slack
 from .commands import SlashCommands
@@ -53,6 +54,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         poster.wake,
         failpoints,
     )
+    alerts = AlertIntake(store, workspace.channels, poster.wake)
     voting = Voting(service.bus, store, slack, people, refusals, log, votes)
     commands = SlashCommands(service.bus, people, refusals, used)
     bolt = make_app(settings, workspace.signing_secret, slack, voting, commands, refusals, log)
@@ -63,6 +65,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_stop(refusals.flush)
     service.consume("slack-approvals", intake.approvals, max_batch=64)
     service.consume("slack-actions", intake.actions, max_batch=256)
+    service.consume("slack-alerts", alerts.alerts, max_batch=64)
     for name in _POSTERS:
         service.background(poster.run, name)
     service.background(poster.count, "count")

@@ -79,6 +79,18 @@ class Store:
         )
         return _look(row) if row is not None else Look(0, None)
 
+    async def newest(self, alert_id: str, revision: int, at: datetime) -> bool:
+        """Keep that an alert has this revision; false if a later one came before. Alerts lie among the approvals."""
+        row = await self._db.pool.fetchrow(
+            "INSERT INTO approval AS a (approval_id, request_id, looks, seen_at) VALUES ($1, $1, $2, $3)"
+            " ON CONFLICT (approval_id) DO UPDATE SET looks = greatest(a.looks, excluded.looks), seen_at = $3"
+            " RETURNING looks",
+            alert_id,
+            revision,
+            at,
+        )
+        return row is not None and row["looks"] == revision
+
     async def approvals_of(self, request_ids: Sequence[str]) -> dict[str, str]:
         """The approvals of actions that were shown, by request id."""
         rows = await self._db.pool.fetch(

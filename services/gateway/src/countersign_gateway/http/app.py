@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from . import (
     actions,
     agent,
+    alerts,
     approvals,
     configuration,
     dead_letters,
@@ -77,6 +78,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(configuration.router)
     app.include_router(people.router)
     app.include_router(webhooks.router)
+    app.include_router(alerts.router)
     app.include_router(first_control_layer.router)
     app.include_router(slack_router())
 

@@ -48,7 +48,7 @@ class StopBody(Frozen):
 
 
 class ApplyBody(Frozen):
-    """Declared files: tools, profiles, policies, agents, approval rules and webhooks."""
+    """Declared files: tools, profiles, policies, agents, approval rules, alert rules and webhooks."""
 
     documents: tuple[Document, ...] = Field(max_length=1000)
     dry_run: bool = False
