@@ -7,6 +7,7 @@ the floor of the same run: one plain request and its reply over a plain nats-ser
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class Timed:
 
 @dataclass
 class Fleet:
-    """What was measured; processor time in per cent of one core."""
+    """What was measured; processor time in per cent of one core. ``load_average``: of the last minute, at the end."""
 
     floor: Timed
     agents: int
@@ -72,6 +73,7 @@ class Fleet:
     push_to_all_s: float = 0.0
     push_to_all_applied: int = 0
     cpu_percent: dict[str, float] = field(default_factory=dict)
+    load_average: float = 0.0
 
 
 class Connected:
@@ -105,6 +107,7 @@ def run(folder: Path, agents: int = AGENTS, connected: int = CONNECTED) -> Fleet
         system.start()
         declare(system, agents, INTERVAL_S)
         uvloop.run(_measure(system, folder, measured))
+        measured.load_average = round(os.getloadavg()[0], 1)
     finally:
         system.stop()
     return measured
@@ -224,7 +227,7 @@ async def _cpu(system: System, measured: Fleet) -> None:
     after, took = cpu_seconds(pids), time.perf_counter() - began
     measured.cpu_percent = {
         name: round(100 * (after[name] - before[name]) / took, 1)
-        for name in ("registry", "nats", "postgres")
+        for name in ("registry", "nats")  # of PostgreSQL the first process alone is known
         if name in before
     }
 

@@ -109,6 +109,7 @@ def _print_fleet(console: Console, fleet: fleet_load.Fleet) -> None:
     )
     used = ", ".join(f"{name} {percent:.1f} %" for name, percent in fleet.cpu_percent.items())
     console.print(f"{fleet.agents + fleet.connected} agents that say that they live, of one core: {used}")
+    console.print(f"load average of the machine meanwhile: {fleet.load_average}, on {os.cpu_count()} cores")
 
 
 def _document(base: list[Result], measured: governed.Measured, seconds: float) -> dict[str, object]:
