@@ -18,7 +18,7 @@ import nats.errors
 
 from countersign_chassis.tls import trusting
 from countersign_contracts.errors import CountersignError, Unavailable
-from countersign_contracts.event import SERVICES
+from countersign_contracts.services import SERVICES
 
 from .bootstrap import (
     Layout,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.event import CORE_SERVICES
+from countersign_contracts.services import CORE_SERVICES
 
 from .bootstrap import (
     Layout,

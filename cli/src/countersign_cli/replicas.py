@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from countersign_contracts.event import CORE_SERVICES, SERVICES
+from countersign_contracts.services import CORE_SERVICES, SERVICES
 
 from .output import Misused
 

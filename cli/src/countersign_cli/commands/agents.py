@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from countersign_contracts.errors import CountersignError
-from countersign_contracts.fleet import HEARTBEAT_S
+from countersign_contracts.heartbeat import HEARTBEAT_S
 
 from ..client import Client, segment
 from ..embedded.datadir import write_secret

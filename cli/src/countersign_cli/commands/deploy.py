@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from countersign_contracts.event import SERVICES
+from countersign_contracts.services import SERVICES
 
 from ..output import command, console
 

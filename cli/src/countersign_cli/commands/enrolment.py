@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from countersign_contracts.fleet import HEARTBEAT_S
+from countersign_contracts.heartbeat import HEARTBEAT_S
 
 from ..client import Client, segment
 from ..embedded.datadir import write_secret

@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from .model import Frozen
+from .services import CORE_SERVICES as CORE_SERVICES
+from .services import OPTIONAL_SERVICES as OPTIONAL_SERVICES
+from .services import SERVICES as SERVICES
 
 TYPE_PREFIX = "countersign."
-
-#: What every deployment runs.
-CORE_SERVICES: tuple[str, ...] = ("gateway", "policy", "approvals", "executor", "audit", "registry")
-#: What runs where it is wanted.
-OPTIONAL_SERVICES: tuple[str, ...] = ("slack",)
-#: Everything that has a key, a user on the bus and a role in the database.
-SERVICES: tuple[str, ...] = CORE_SERVICES + OPTIONAL_SERVICES
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from .approval_rules import GroupName
 from .event import Event, Spec
+from .heartbeat import HEARTBEAT_S as HEARTBEAT_S
 from .ids import AgentId, Env, ProfileName, prefixed
 from .model import Frozen, Time
 
@@ -18,8 +19,6 @@ AgentStatus = Literal["active", "paused", "revoked"]
 AgentPhase = Literal["registered", "running", "stopped", "failed"]
 #: What kind of agent it is, as its package says: agents of one type run the same program.
 AgentType = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-#: Seconds between two heartbeats of an agent, where its owner says nothing else.
-HEARTBEAT_S = 30
 
 
 class Owner(Frozen):
