@@ -28,6 +28,56 @@ FLEET = Dashboard(
             (Query("sum(rate(countersign_heartbeats_received_total[$__rate_interval]))", "taken"),),
         ),
         Panel(
+            "Agents' events",
+            "What agents say they processed, each second.",
+            "ops",
+            rate("countersign_agent_events_total", "result"),
+            stacked=True,
+        ),
+        Panel(
+            "Time for an event",
+            "What agents say they spent on each, on average.",
+            "s",
+            (
+                Query(
+                    "sum(rate(countersign_agent_processing_seconds_total[$__rate_interval]))"
+                    " / sum(rate(countersign_agent_events_total[$__rate_interval]))",
+                    "mean",
+                ),
+            ),
+        ),
+        Panel(
+            "CPU of agents",
+            "Cores that their processes use, together.",
+            "short",
+            (Query("sum(rate(countersign_agent_cpu_seconds_total[$__rate_interval]))", "cores"),),
+        ),
+        Panel(
+            "Memory of agents",
+            "Of those that sent metrics within five minutes.",
+            "bytes",
+            (Query("max(countersign_agent_memory_bytes)", "resident"),),
+        ),
+        Panel(
+            "Log records of agents",
+            "Kept each second, by level.",
+            "ops",
+            rate("countersign_agent_log_records_total", "level"),
+            stacked=True,
+        ),
+        Panel(
+            "Telemetry not kept",
+            "Messages of agents each second, by reason. Shed: more than is taken of one; the registry's log names it.",
+            "ops",
+            (
+                Query(
+                    "sum by (kind, result) (rate(countersign_telemetry_batches_total"
+                    '{result!~"kept|repeated"}[$__rate_interval]))',
+                    "{{kind}}: {{result}}",
+                ),
+            ),
+        ),
+        Panel(
             "Credentials issued",
             "By kind, in the time shown.",
             "short",

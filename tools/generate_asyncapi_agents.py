@@ -5,8 +5,9 @@ from countersign_contracts import subjects, topology
 from generate_asyncapi_parts import Document, Json, address_parameters, schema_file, signed_headers
 from generate_flows import covers, subject_pattern
 
-#: Every verb an agent may publish: what is said there, and by which message. None: the body is the agent's own.
-_SAID: dict[str, tuple[str, str | None]] = {
+_NOTHING = "countersign.nothing"
+#: Every verb an agent may publish: what is said there, and by which message.
+_SAID: dict[str, tuple[str, str]] = {
     "actions": (
         "Asks for an action. The PubAck says that it is queued; `accepted`, then the outcome, follow on the results"
         " subject. Repeat with the same request id until `accepted` is heard.",
@@ -21,11 +22,11 @@ _SAID: dict[str, tuple[str, str | None]] = {
         " it registered with.",
         schemas.RENEWAL,
     ),
-    "config": ("Asks for its configuration, with an empty object.", None),
+    "config": ("Asks for its configuration, with an empty object.", _NOTHING),
     "configured": ("Says that it applied a configuration, or why not.", schemas.CONFIGURED),
     "heartbeat": ("Says that it lives; kept as last seen.", schemas.HEARTBEAT),
-    "logs": ("Log records, kept for a short while.", None),
-    "metrics": ("Measurements, kept for a short while.", None),
+    "logs": ("Tells its log. The registry keeps it; the PubAck says that it is queued.", schemas.LOGS),
+    "metrics": ("Tells of its work in the last interval. The registry keeps it.", schemas.METRICS),
 }
 #: What answers those that are requests.
 _ASKED: dict[str, tuple[str, ...]] = {
@@ -47,7 +48,6 @@ _TAKEN_BY = {
     "config": "registry",
     "configured": "registry",
 }
-_TELEMETRY = "countersign.telemetry"
 
 
 def describe(document: Document) -> None:
@@ -88,9 +88,11 @@ def _messages(document: Document) -> None:
         (schemas.RENEWED, "Renewed", "Credentials that last longer; or the problem."),
         (schemas.CONFIGURATION, "Configuration", "What counts for the agent; or the problem."),
         (schemas.CONFIGURED, "Configured", "What came of a configuration."),
+        (schemas.LOGS, "Logs", "Log records; at most 256 KiB together."),
+        (schemas.METRICS, "Metrics", "What happened in the last interval; at most 256 KiB."),
     ):
         document.message(name, title=title, summary=summary, payload=schema_file(name))
-    document.message(_TELEMETRY, title="Telemetry", summary="In the agent's own form; at most 256 KiB.", payload={})
+    document.message(_NOTHING, title="Nothing", summary="An empty object.", payload={"type": "object"})
     document.message(
         topology.RESULT_TYPE,
         title="Result",
@@ -125,7 +127,7 @@ def _said(document: Document, verb: str) -> None:
         server="agents",
         address=address,
         parameters=address_parameters(address),
-        messages=[message or _TELEMETRY],
+        messages=[message],
         description=meaning,
         **kept,
     )

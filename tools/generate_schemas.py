@@ -19,6 +19,7 @@ from countersign_contracts.catalogue import AgentDeclaration, Profile, Tool
 from countersign_contracts.enrolment import Challenge, Registered, Registration, Renewal, Renewed
 from countersign_contracts.errors import PROBLEM_PREFIX
 from countersign_contracts.projection import BUCKETS
+from countersign_contracts.telemetry import LogBatch, MetricReport
 from countersign_gateway.http.problems import PROBLEM_SCHEMA
 from countersign_gateway.ingress import Listing, Lookup
 from countersign_gateway.submission import BusSubmission
@@ -55,6 +56,8 @@ RENEWAL = "countersign.renewal.v1"
 RENEWED = "countersign.renewed.v1"
 CONFIGURATION = "countersign.configuration.v1"
 CONFIGURED = "countersign.configured.v1"
+LOGS = "countersign.logs.v1"
+METRICS = "countersign.metrics.v1"
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ def _all() -> Iterator[Schema]:
     yield _of(REGISTRATION, "agent", Registration)
     yield _of(RENEWAL, "agent", Renewal)
     yield _of(CONFIGURED, "agent", Configured)
+    yield _of(LOGS, "agent", LogBatch)
+    yield _of(METRICS, "agent", MetricReport)
     for name, model in (
         (REGISTERED, Registered),
         (CHALLENGE, Challenge),

@@ -145,6 +145,7 @@ def bound(about: list[Any], name: str, default: Any) -> Any:
     """The bound of that name among what is said about a type."""
     for each in about:
         parts = list(each) if isinstance(each, annotated_types.GroupedMetadata) else [each]
+        parts = each.metadata if isinstance(each, FieldInfo) else parts
         for part in parts:
             if (value := getattr(part, name, None)) is not None:
                 return value

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 import asyncpg
-import orjson
 
 from countersign_contracts.model import now
 from countersign_contracts.telemetry import (
-    LEVELS,
     MOST,
     AgentHealth,
     LogPage,
@@ -20,17 +17,17 @@ from countersign_contracts.telemetry import (
     ReadHealth,
     ReadLogs,
     ReadMetrics,
-    StoredLog,
-    StoredMetrics,
 )
 
 from . import lifecycle
 from .health import troubles
 from .heartbeats import Heartbeats
 from .lifecycle import Agent
+from .listing import fitting
 from .store import Store
 from .telemetry_pages import BEGINNING, END, Place, Sought, TelemetryPages, place_of
-from .telemetry_store import REPORT_COLUMNS, fields_of
+from .telemetry_store import fields_of
+from .telemetry_writing import WrittenLogs, WrittenMetrics, written_log, written_report
 
 #: A page ends early where it would not fit into one message.
 PAGE_BYTES = 700 * 1024
@@ -52,11 +49,12 @@ class TelemetryReading:
         await self._known(command.agent_id)
         sought = Sought(command.agent_id, command.level, command.text, command.since or BEGINNING, command.until or END)
         rows, got_to = await self._pages.logs(sought, before, command.limit + 1)
-        items = tuple(_log(row) for row in rows[: command.limit])
-        count = _fitting(items)
-        if count < len(rows):
-            got_to = _place(rows[count - 1])
-        return LogPage(items=items[:count], next=None if got_to is None else str(got_to))
+        items = [written_log(row) for row in rows]
+        count, more = fitting(items, command.limit, PAGE_BYTES)
+        if more:
+            last = rows[count - 1]
+            got_to = Place(last["at"], last["batch"], last["place"])
+        return WrittenLogs.of(items[:count], None if got_to is None else str(got_to))
 
     async def metrics(self, command: ReadMetrics) -> MetricsPage:
         """A page of an agent's reports, and their sums. Raises `not_found`, `invalid`."""
@@ -65,13 +63,10 @@ class TelemetryReading:
         until = command.until or now()
         since = command.since or max(until, BEGINNING + _HOUR) - _HOUR
         rows = await self._pages.reports(command.agent_id, since, until, before, command.limit + 1)
-        items = tuple(_report(row) for row in rows[: command.limit])
-        count = _fitting(items)
-        return MetricsPage(
-            items=items[:count],
-            summary=await self._summary(command.agent_id, since, until),
-            next=str(Place(items[count - 1].at, items[count - 1].batch)) if count < len(rows) else None,
-        )
+        items = [written_report(row) for row in rows]
+        count, more = fitting(items, command.limit, PAGE_BYTES)
+        got_to = str(Place(rows[count - 1]["at"], rows[count - 1]["batch"])) if more else None
+        return WrittenMetrics.of(items[:count], got_to, await self._summary(command.agent_id, since, until))
 
     async def health(self, command: ReadHealth) -> AgentHealth:
         """An agent's health. Raises `not_found`."""
@@ -128,36 +123,3 @@ def summary_of(row: asyncpg.Record) -> MetricsSummary:
 
 def _bounded(total: Decimal) -> int:
     return min(int(total), MOST)
-
-
-def _fitting(items: Sequence[StoredLog] | Sequence[StoredMetrics]) -> int:
-    """How many fit into one message, at least one if there is any."""
-    size = 0
-    for count, item in enumerate(items):
-        size += len(item.to_bytes()) + 1
-        if count and size > PAGE_BYTES:
-            return count
-    return len(items)
-
-
-def _place(row: asyncpg.Record) -> Place:
-    return Place(row["at"], row["batch"], row["place"])
-
-
-def _log(row: asyncpg.Record) -> StoredLog:
-    return StoredLog(
-        id=f"{row['batch']}.{row['place']}",
-        at=row["at"],
-        received_at=row["received_at"],
-        level=LEVELS[row["severity"]],
-        text=row["text"],
-        logger=row["logger"],
-        fields=orjson.loads(row["fields"] or "{}"),
-        request_id=None if row["request_id"] is None else str(row["request_id"]),
-    )
-
-
-def _report(row: asyncpg.Record) -> StoredMetrics:
-    return StoredMetrics(
-        **fields_of(row, REPORT_COLUMNS), values=orjson.loads(row["own"] or "{}"), received_at=row["received_at"]
-    )
