@@ -13,6 +13,7 @@ from countersign_contracts.control import DeadLettered
 from countersign_contracts.enrolment import PackageEvent, TokenEvent
 from countersign_contracts.event import EVENTS, SERVICES, Event
 from countersign_contracts.fleet import FleetEvent, PersonChanged
+from countersign_contracts.logins import LoginEvent
 
 #: What a family of events puts in the place of a subject's `{token}`.
 _TOKENS: tuple[tuple[type[Event], str], ...] = (
@@ -24,6 +25,7 @@ _TOKENS: tuple[tuple[type[Event], str], ...] = (
     (PackageEvent, "{agent_type}"),
     (TokenEvent, "{agent_type}"),
     (PersonChanged, "people"),
+    (LoginEvent, "people"),
     (PackageEvent, "{agent_type}"),
     (TokenEvent, "{agent_type}"),
     (DeadLettered, "{stream}.{consumer}"),

@@ -19,11 +19,13 @@ from . import (
     dead_letter_commands,
     enrolment,
     fleet,
+    logins,
     people_commands,
     slack_commands,
     subjects,
     webhook_commands,
 )
+from .access_token import TYPE as ACCESS_TOKEN_TYPE
 from .command import COMMANDS
 from .event import EVENTS
 from .projection import BUCKETS
@@ -40,6 +42,7 @@ DEFINED_IN = (
     dead_letter_commands,
     enrolment,
     fleet,
+    logins,
     people_commands,
     webhook_commands,
     slack_commands,
@@ -183,6 +186,7 @@ def emits(service: str) -> frozenset[str]:
         "policy": {WARRANT_TYPE},
         "audit": {CHECKPOINT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
         "gateway": {RESULT_TYPE, RESULTS_TYPE},
+        "registry": {ACCESS_TOKEN_TYPE},
     }.get(service, set())
     return frozenset(types)
 

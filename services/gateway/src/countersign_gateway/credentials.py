@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from countersign_chassis import Mirror
+from countersign_contracts.access_token import looks_like_one
 from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.fleet import AgentRecord, Credential, PersonRecord
 from countersign_contracts.roles import able, allows
+
+from .access_tokens import AccessTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,21 @@ class PersonIdentity:
 Identity = AgentIdentity | PersonIdentity
 
 
+def bearer(authorization: str | None) -> str:
+    """The token of ``Authorization: Bearer``; raises `unauthenticated` saying what to send."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise CountersignError(
+            "send `Authorization: Bearer <token>`; `countersign agents credentials <agent>` issues a token",
+            code="unauthenticated",
+        )
+    return token.strip()
+
+
 class Credentials:
     """Finds the holder of a token. Tokens are random, so a dictionary by hash leaks nothing by its timing."""
 
-    def __init__(self, agents: Mirror[AgentRecord], people: Mirror[PersonRecord]) -> None:
+    def __init__(self, agents: Mirror[AgentRecord], people: Mirror[PersonRecord], access: AccessTokens) -> None:
         self._agents: dict[str, tuple[str, Credential]] = {}
         self._hashes: dict[str, set[str]] = {}
         self._people: dict[str, PersonRecord] = {}
@@ -47,6 +61,7 @@ class Credentials:
         people.subscribe(self._person)
         self._mirror = agents
         self._people_mirror = people
+        self._access = access
 
     def _agent(self, _: str, record: AgentRecord) -> None:
         for old in self._hashes.pop(record.agent_id, set()):
@@ -70,13 +85,11 @@ class Credentials:
 
         Raises :class:`Unavailable` for a token that is not known while the gateway is starting.
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise CountersignError(
-                "send `Authorization: Bearer <token>`; `countersign agents credentials <agent>` issues a token",
-                code="unauthenticated",
-            )
-        digest = hashlib.sha256(token.strip().encode()).hexdigest()
+        token = bearer(authorization)
+        if looks_like_one(token):
+            holder = self._access.holder(token, at)
+            return PersonIdentity(holder.name, holder.roles)
+        digest = hashlib.sha256(token.encode()).hexdigest()
         if person := self._people.get(digest):
             return PersonIdentity(person.name, person.roles)
         if found := self._agents.get(digest):

@@ -34,6 +34,7 @@ from countersign_contracts.enrolment import (
     RevokeDiscoveryToken,
 )
 from countersign_contracts.fleet import person_key
+from countersign_contracts.logins import EndLogin, ListLogins, LogIn, RefreshLogin
 from countersign_contracts.model import now
 from countersign_contracts.people_commands import (
     AddPerson,
@@ -48,7 +49,7 @@ from countersign_contracts.people_commands import (
     StartTotp,
     VerifyTotp,
 )
-from countersign_contracts.projection import AGENTS, PEOPLE
+from countersign_contracts.projection import AGENTS, LOGINS, PEOPLE
 
 from .aftermath import Aftermath
 from .agents import AgentCommands
@@ -62,6 +63,8 @@ from .enrolment import EnrolmentCommands
 from .enrolment_store import EnrolmentStore
 from .gauges import Gauges
 from .heartbeats import Heartbeats
+from .login_store import LoginStore
+from .logins import LoginCommands, LoginEnds
 from .nats_users import AgentsAccount
 from .one_time_codes import OneTimeCodes
 from .orders import Orders
@@ -142,6 +145,19 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         failpoints,
         log,
     )
+    login_store = LoginStore(service.db)
+    logins_shown = Projection(
+        LOGINS,
+        Lock.LOGINS,
+        login_store,
+        person_key,
+        store,
+        service.projector(LOGINS),
+        core,
+        settings.projection_check_s,
+        failpoints,
+        log,
+    )
     revocations = Revocations(
         account.base,
         account.operator_signing,
@@ -156,10 +172,22 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     presence = Presence(service.db, PhaseStore(service.db), outbox, fleet, phase_changes, agents_by_phase, log)
     heartbeats = Heartbeats(store, fleet, presence, settings.heartbeat_flush_s, received, refused, log)
     gauges = Gauges(store, changed, agents_by_status, outbox_pending, beats)
-    aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
+    aftermath = Aftermath(outbox, agents_shown, people_shown, logins_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
     codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
-    people = PeopleCommands(people_store, codes, person_changes, settings.admin_token_file, log)
+    login_ends = LoginEnds(login_store, outbox)
+    people = PeopleCommands(people_store, codes, login_ends, person_changes, settings.admin_token_file, log)
+    logins = LoginCommands(
+        login_store,
+        people_store,
+        login_ends,
+        outbox,
+        aftermath,
+        service.key,
+        access_s=settings.access_token_s,
+        login_s=settings.login_s,
+        clock=now,
+    )
     channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
     one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
     changes = Changes(store, outbox, aftermath)
@@ -194,17 +222,20 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     core.on_reconnect(outbox.restarted)
     core.on_reconnect(agents_shown.restarted)
     core.on_reconnect(people_shown.restarted)
+    core.on_reconnect(logins_shown.restarted)
     system.on_reconnect(revocations.restarted)
 
     service.on_start(people.ensure_admin)
     service.on_start(revocations.start)
     service.on_start(agents_shown.start)
     service.on_start(people_shown.start)
+    service.on_start(logins_shown.start)
     service.on_start(heartbeats.start)
     service.on_start(doors.start)
     service.ready_check("void NATS users", revocations.unready)
     service.ready_check("bucket agents", agents_shown.unready)
     service.ready_check("bucket people", people_shown.unready)
+    service.ready_check("bucket logins", logins_shown.unready)
 
     service.answer(RegisterAgent, agents.register)
     service.answer(ListAgents, agents.list)
@@ -227,6 +258,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(AddPerson, people.add)
     service.answer(RemovePerson, people.remove)
     service.answer(ListPeople, people.list)
+    service.answer(LogIn, logins.log_in)
+    service.answer(RefreshLogin, logins.refresh)
+    service.answer(ListLogins, logins.listed)
+    service.answer(EndLogin, logins.end)
     service.answer(SetGroups, people.set_groups)
     service.answer(StartEnrolment, channels.start)
     service.answer(ConfirmEnrolment, channels.confirm)
@@ -242,6 +277,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(revocations.run, "revocations")
     service.background(agents_shown.run, "bucket agents")
     service.background(people_shown.run, "bucket people")
+    service.background(logins_shown.run, "bucket logins")
     service.background(heartbeats.run, "heartbeats")
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")

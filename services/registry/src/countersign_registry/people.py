@@ -23,6 +23,7 @@ from countersign_contracts.people_commands import (
 )
 
 from .codes_store import CodesStore
+from .logins import LoginEnds
 from .nats_users import read_secret
 from .people_store import PeopleStore
 from .person_changes import PersonChanges
@@ -68,10 +69,17 @@ class PeopleCommands:
     """Answers the commands about people."""
 
     def __init__(
-        self, store: PeopleStore, codes: CodesStore, changes: PersonChanges, admin_token_file: Path, log: Any
+        self,
+        store: PeopleStore,
+        codes: CodesStore,
+        ends: LoginEnds,
+        changes: PersonChanges,
+        admin_token_file: Path,
+        log: Any,
     ) -> None:
         self._store = store
         self._codes = codes
+        self._ends = ends
         self._changes = changes
         self._admin_token_file = admin_token_file
         self._log = log
@@ -87,13 +95,18 @@ class PeopleCommands:
                 f"{self._admin_token_file} holds no token: one word of {MIN_TOKEN_CHARACTERS} characters at least"
             )
         wanted = PersonRecord(name=ADMIN, roles=("admin",), token_sha256=token_hash(token), revision=1)
+        at = now()
         async with self._store.transaction() as connection:
             known = await self._store.lock(connection, ADMIN)
-            if await self._changes.write(connection, known, renewed(known, wanted, None), "registry", now()):
+            if await self._changes.write(connection, known, renewed(known, wanted, None), "registry", at):
+                await self._ends.all_of(connection, ADMIN, "replaced", "registry", at)
                 self._log.info("person `admin` has the token of the admin token file")
 
     async def add(self, command: AddPerson) -> IssuedToken:
-        """Add a person, or give a known one (a removed one too) a new token and roles; the old token is void."""
+        """Add a person, or give a known one (a removed one too) a new token and roles.
+
+        The old token is void, and so are the logins that it, or another proof, started.
+        """
         not_admin(command.name, self._admin_token_file)
         token = f"csp_{secrets.token_urlsafe(32)}"
         wanted = PersonRecord(
@@ -102,26 +115,30 @@ class PeopleCommands:
             token_sha256=token_hash(token),
             revision=1,
         )
+        at = now()
         async with self._store.transaction() as connection:
             known = await self._store.lock(connection, command.name)
             changed = await self._changes.write(
-                connection, known, renewed(known, wanted, command.groups), command.by, now()
+                connection, known, renewed(known, wanted, command.groups), command.by, at
             )
+            await self._ends.all_of(connection, command.name, "replaced", command.by, at)
         revision = 1 if changed is None else changed.revision
         await self._changes.shown(command.name, command.rpc.timeout_s - 1)
         return IssuedToken(name=command.name, roles=wanted.roles, token=token, revision=revision)
 
     async def remove(self, command: RemovePerson) -> Done:
-        """Void a person's token, groups, channel identities and one-time codes. Again is harmless.
+        """Void a person's token, logins, groups, channel identities and one-time codes. Again is harmless.
 
         Raises `not_found`, and :class:`Unavailable` if it is committed and the gateways are not told yet.
         """
         not_admin(command.name, self._admin_token_file)
+        at = now()
         nothing = {"status": "removed", "groups": (), "channels": (), "totp": False}
         async with self._store.transaction() as connection:
             known = await self._changes.known(connection, command.name)
             await self._codes.forget(connection, command.name)
-            await self._changes.write(connection, known, known.model_copy(update=nothing), command.by, now())
+            await self._ends.all_of(connection, command.name, "removed", command.by, at)
+            await self._changes.write(connection, known, known.model_copy(update=nothing), command.by, at)
         await self._changes.require_shown(
             command.name,
             command.rpc.timeout_s - 1,

@@ -97,7 +97,7 @@ class PersonChanges:
 
     async def shown(self, name: str, within_s: float) -> list[str]:
         """See to what follows a committed change; returns why others do not see it yet, if so."""
-        return await self._aftermath.of(within_s=within_s, people=[name])
+        return await self._aftermath.of(within_s=within_s, people=[name], logins=[name])
 
     async def require_shown(self, name: str, within_s: float, what: str) -> None:
         """As :meth:`shown`; raises :class:`Unavailable` if ``what`` was done and others do not see it yet."""

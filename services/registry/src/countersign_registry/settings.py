@@ -42,6 +42,15 @@ class Settings(ServiceSettings):
         default=604_800, ge=60, description="how long after their end an agent may still renew its credentials"
     )
     admin_token_file: Path = Field(default=Path(".countersign/admin.token"), description="the token of person `admin`")
+    access_token_s: int = Field(
+        default=900, ge=1, le=3600, description="how long an access token of a person counts; then it is refreshed"
+    )
+    login_s: int = Field(
+        default=43_200,
+        ge=60,
+        le=2_592_000,
+        description="how long a login can be refreshed; then a proof is needed again",
+    )
     codes_key_file: Path = Field(
         default=Path(".countersign/keys/registry-codes.key"),
         description="encrypts the secrets of one-time codes and marks enrolment codes; the same for every registry",

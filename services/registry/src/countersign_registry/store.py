@@ -124,6 +124,7 @@ class Lock(IntEnum):
     DECLARE = 5
     ENROL = 6
     PACKAGES = 7
+    LOGINS = 8
 
 
 #: Advisory locks count for the whole database, so the registry's own have a first number of their own.

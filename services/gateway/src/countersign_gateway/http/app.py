@@ -19,6 +19,7 @@ from . import (
     governance,
     people,
     problems,
+    tokens,
     webhooks,
 )
 from .context import Parts, PartsOf
@@ -49,6 +50,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(fleet.router)
     app.include_router(configuration.router)
     app.include_router(people.router)
+    app.include_router(tokens.router)
     app.include_router(webhooks.router)
     app.include_router(first_control_layer.router)
     app.include_router(slack_router())

@@ -13,6 +13,7 @@ from countersign_contracts.catalogue import ToolRecord
 from countersign_contracts.control import Stop
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import AgentRecord, PersonRecord
+from countersign_contracts.logins import LoginsRecord
 from countersign_contracts.model import now
 from countersign_ledger import TrustBundle
 
@@ -45,6 +46,7 @@ class Parts:
     ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]
+    logins: Mirror[LoginsRecord]
     tools: Mirror[ToolRecord]
     stops: Mirror[Stop]
     trust: TrustBundle
@@ -56,7 +58,7 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-_scheme = HTTPBearer(auto_error=False, description="an agent's credential, or a person's token")
+_scheme = HTTPBearer(auto_error=False, description="an agent's credential, or a person's token or access token")
 Scheme = Annotated[object, Depends(_scheme)]
 
 
