@@ -15,7 +15,7 @@ from countersign_contracts.errors import Malformed
 from countersign_contracts.fleet import AgentRecord, Owner, PersonRecord
 from countersign_contracts.logins import LoginsRecord
 from countersign_contracts.model import Frozen
-from countersign_contracts.projection import AGENTS, BUCKETS, PEOPLE, STOPS, TOOLS, Bucket, open_projection
+from countersign_contracts.projection import AGENTS, BUCKETS, LOGINS, PEOPLE, STOPS, TOOLS, Bucket, open_projection
 from countersign_contracts.projection import seal_projection as seal
 from countersign_ledger import SigningKey
 
