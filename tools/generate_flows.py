@@ -10,6 +10,7 @@ from countersign_contracts.agent_config import ConfigChanged
 from countersign_contracts.approvals import ApprovalEvent, StandingEvent
 from countersign_contracts.command import COMMANDS, Command
 from countersign_contracts.control import DeadLettered
+from countersign_contracts.custom_roles import RoleChanged
 from countersign_contracts.enrolment import PackageEvent, TokenEvent
 from countersign_contracts.event import EVENTS, SERVICES, Event
 from countersign_contracts.fleet import FleetEvent, PersonChanged
@@ -26,6 +27,7 @@ _TOKENS: tuple[tuple[type[Event], str], ...] = (
     (TokenEvent, "{agent_type}"),
     (PersonChanged, "people"),
     (LoginEvent, "people"),
+    (RoleChanged, "roles"),
     (PackageEvent, "{agent_type}"),
     (TokenEvent, "{agent_type}"),
     (DeadLettered, "{stream}.{consumer}"),

@@ -60,4 +60,4 @@ def test_a_token_is_called_unknown_only_once_all_were_read(agents: Bucket, peopl
 
 def test_a_token_that_was_read_counts_at_once() -> None:
     found = Credentials(Bucket(False), Bucket(False, [ADMIN]), NO_ACCESS).identify("Bearer known", now())
-    assert found == PersonIdentity("admin", ("admin",))
+    assert found == PersonIdentity.of(ADMIN)

@@ -76,7 +76,7 @@ class StopLifted(Event):
 class DeclaredChange(Frozen):
     """One declared thing before and after; a part that is absent did not exist or exists no more."""
 
-    kind: Literal["tool", "profile", "policy", "agent", "approval_rule", "webhook"]
+    kind: Literal["tool", "profile", "policy", "agent", "approval_rule", "webhook", "role"]
     name: str
     action: Literal["create", "update", "unchanged"]
     before: dict[str, Any] | None = None

@@ -18,10 +18,11 @@ from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
 
 from .approval_rules import ApprovalRule, Webhook
 from .catalogue import AgentDeclaration, Document, FileError, Profile, Tool
+from .custom_roles import Role
 from .model import Frozen
 from .yaml_text import Loc, YamlProblem, YamlValue, read_yaml
 
-Kind = Literal["tool", "profile", "agent", "policy", "approval_rule", "webhook"]
+Kind = Literal["tool", "profile", "agent", "policy", "approval_rule", "webhook", "role"]
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
@@ -33,12 +34,13 @@ class PolicyFile(Frozen):
     text: str
 
 
-Declared: TypeAlias = Tool | Profile | AgentDeclaration | PolicyFile | ApprovalRule | Webhook
+Declared: TypeAlias = Tool | Profile | AgentDeclaration | PolicyFile | ApprovalRule | Webhook | Role
 
-_MODELS: Mapping[str, type[Tool | Profile | AgentDeclaration | ApprovalRule | Webhook]] = {
+_MODELS: Mapping[str, type[Tool | Profile | AgentDeclaration | ApprovalRule | Webhook | Role]] = {
     "agent": AgentDeclaration,
     "approval_rule": ApprovalRule,
     "profile": Profile,
+    "role": Role,
     "tool": Tool,
     "webhook": Webhook,
 }

@@ -105,7 +105,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         service.bus.connection, service.trust, settings.max_followers, settings.max_untold_events, service.log
     )
     recording = Recording(settings, store, service.bus, unproven, service.log)
-    changes = Changes(service.db, service.bus, tools, agents, service.log)
+    changes = Changes(service.db, service.bus, tools, agents, people, service.log)
     letters = DeadLetters(
         StoredMessages(service.bus.connection, STREAM), service.bus, service.trust, dead, oldest_dead, service.log
     )

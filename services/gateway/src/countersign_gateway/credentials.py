@@ -10,7 +10,7 @@ from countersign_chassis import Mirror
 from countersign_contracts.access_token import looks_like_one
 from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.fleet import AgentRecord, Credential, PersonRecord
-from countersign_contracts.roles import able, allows
+from countersign_contracts.roles import able
 
 from .access_tokens import AccessTokens
 
@@ -29,10 +29,16 @@ class PersonIdentity:
 
     name: str
     roles: tuple[str, ...]
+    permissions: frozenset[str]
+
+    @classmethod
+    def of(cls, record: PersonRecord) -> PersonIdentity:
+        """The person of that record, with what their roles allow now."""
+        return cls(record.name, record.roles, record.permissions)
 
     def may(self, permission: str) -> bool:
         """Whether a role allows it."""
-        return allows(self.roles, permission)
+        return permission in self.permissions
 
 
 Identity = AgentIdentity | PersonIdentity
@@ -87,11 +93,10 @@ class Credentials:
         """
         token = bearer(authorization)
         if looks_like_one(token):
-            holder = self._access.holder(token, at)
-            return PersonIdentity(holder.name, holder.roles)
+            return PersonIdentity.of(self._access.holder(token, at))
         digest = hashlib.sha256(token.encode()).hexdigest()
         if person := self._people.get(digest):
-            return PersonIdentity(person.name, person.roles)
+            return PersonIdentity.of(person)
         if found := self._agents.get(digest):
             agent_id, credential = found
             if credential.expires_at is not None and credential.expires_at <= at:
@@ -131,5 +136,8 @@ def require_person(identity: Identity, permission: str) -> PersonIdentity:
             f"agent {identity.agent_id} may not do this; it takes a person's token with role {able(permission)}"
         )
     if not identity.may(permission):
-        raise Refused(f"{identity.name} has {', '.join(identity.roles)}; this takes {able(permission)}")
+        raise Refused(
+            f"{identity.name} has {', '.join(identity.roles)}; this takes {able(permission)}, or another role that"
+            f" allows `{permission}`"
+        )
     return identity

@@ -23,6 +23,7 @@ from countersign_contracts.commands import (
     RegisterAgent,
     SetAgentStatus,
 )
+from countersign_contracts.custom_roles import ListRoles, RemoveRole
 from countersign_contracts.enrolment import (
     ChallengeAgent,
     CreateDiscoveryToken,
@@ -45,6 +46,7 @@ from countersign_contracts.people_commands import (
     RemovePerson,
     RemoveTotp,
     SetGroups,
+    SetRoles,
     StartEnrolment,
     StartTotp,
     VerifyTotp,
@@ -77,6 +79,8 @@ from .phase_store import PhaseStore
 from .presence import Presence
 from .projections import Projection
 from .revocations import Revocations
+from .role_store import RoleStore
+from .roles import RoleChanges, RoleCommands
 from .scanning import Discovery, Folders
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
@@ -176,7 +180,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
     codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
     login_ends = LoginEnds(login_store, outbox)
-    people = PeopleCommands(people_store, codes, login_ends, person_changes, settings.admin_token_file, log)
+    role_store = RoleStore(service.db)
+    roles = RoleCommands(role_store, person_changes, outbox)
+    people = PeopleCommands(people_store, codes, roles, login_ends, person_changes, settings.admin_token_file, log)
     logins = LoginCommands(
         login_store,
         people_store,
@@ -190,7 +196,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     )
     channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
     one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
-    changes = Changes(store, outbox, aftermath)
+    role_changes = RoleChanges(role_store, people_store, outbox)
+    changes = Changes(store, people_store, role_store, role_changes, outbox, aftermath)
     orders = Orders(store, outbox, aftermath)
     enrolments = EnrolmentStore(service.db)
     tokens = TokenCommands(store, enrolments, outbox, aftermath, account)
@@ -263,6 +270,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(ListLogins, logins.listed)
     service.answer(EndLogin, logins.end)
     service.answer(SetGroups, people.set_groups)
+    service.answer(SetRoles, people.set_roles)
+    service.answer(ListRoles, roles.list)
+    service.answer(RemoveRole, roles.remove)
     service.answer(StartEnrolment, channels.start)
     service.answer(ConfirmEnrolment, channels.confirm)
     service.answer(RemoveChannel, channels.remove)

@@ -16,9 +16,11 @@ from countersign_contracts.canonical import canonical
 from countersign_contracts.catalogue import AgentDeclaration, Document, FileError
 from countersign_contracts.commands import ChangePlan
 from countersign_contracts.control import DeclaredChange
+from countersign_contracts.custom_roles import Role
 from countersign_contracts.documents import Parsed, read_documents
 from countersign_contracts.fleet import AgentRecord
 
+from . import role_declarations
 from .lifecycle import RESERVED_HINT, RESERVED_IDS, Agent, Change, faults, redeclare, registered
 
 _DESCRIBED = ("name", "owner", "profile", "environments", "heartbeat_s")
@@ -26,9 +28,10 @@ _DESCRIBED = ("name", "owner", "profile", "environments", "heartbeat_s")
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The agents of a change's files, in the order of their ids, and what is wrong in any of the files."""
+    """The agents and roles of a change's files, in the order of their names, and what is wrong in any of the files."""
 
     agents: tuple[tuple[Parsed, AgentDeclaration], ...]
+    roles: Mapping[str, tuple[Parsed, Role]]
     errors: tuple[FileError, ...]
 
     @property
@@ -41,7 +44,9 @@ def read(documents: Iterable[Document]) -> Declared:
     """Read the files. Errors are those of every kind of file: a change with any is applied nowhere."""
     parsed, errors = read_documents(documents)
     agents = [(item, item.model) for item in parsed if isinstance(item.model, AgentDeclaration)]
-    return Declared(tuple(sorted(agents, key=lambda pair: pair[1].agent_id)), tuple(errors))
+    return Declared(
+        tuple(sorted(agents, key=lambda pair: pair[1].agent_id)), role_declarations.read(parsed), tuple(errors)
+    )
 
 
 def plan(declared: Declared, present: Mapping[str, Agent]) -> ChangePlan:

@@ -20,6 +20,7 @@ from countersign_contracts.people_commands import (
     PersonView,
     RemovePerson,
     SetGroups,
+    SetRoles,
 )
 
 from .codes_store import CodesStore
@@ -27,6 +28,7 @@ from .logins import LoginEnds
 from .nats_users import read_secret
 from .people_store import PeopleStore
 from .person_changes import PersonChanges
+from .roles import RoleCommands
 
 #: The person whose token is a file of the deployment; who can write that file administers it.
 ADMIN = "admin"
@@ -60,6 +62,11 @@ def renewed(known: PersonRecord | None, wanted: PersonRecord, groups: Iterable[s
     return wanted.model_copy(update=kept)
 
 
+def _present(known: PersonRecord | None) -> frozenset[str]:
+    """What a person may now."""
+    return frozenset() if known is None or known.status != "active" else known.permissions
+
+
 def in_order(groups: Iterable[str]) -> tuple[str, ...]:
     """Each group once, by name."""
     return tuple(sorted(set(groups)))
@@ -72,6 +79,7 @@ class PeopleCommands:
         self,
         store: PeopleStore,
         codes: CodesStore,
+        roles: RoleCommands,
         ends: LoginEnds,
         changes: PersonChanges,
         admin_token_file: Path,
@@ -79,6 +87,7 @@ class PeopleCommands:
     ) -> None:
         self._store = store
         self._codes = codes
+        self._roles = roles
         self._ends = ends
         self._changes = changes
         self._admin_token_file = admin_token_file
@@ -109,15 +118,17 @@ class PeopleCommands:
         """
         not_admin(command.name, self._admin_token_file)
         token = f"csp_{secrets.token_urlsafe(32)}"
-        wanted = PersonRecord(
-            name=command.name,
-            roles=tuple(dict.fromkeys(command.roles)),
-            token_sha256=token_hash(token),
-            revision=1,
-        )
         at = now()
         async with self._store.transaction() as connection:
+            wanted = PersonRecord(
+                name=command.name,
+                roles=tuple(dict.fromkeys(command.roles)),
+                granted=await self._roles.granted(connection, command.roles),
+                token_sha256=token_hash(token),
+                revision=1,
+            )
             known = await self._store.lock(connection, command.name)
+            await self._changes.require_authority(connection, command.by, wanted.permissions | _present(known))
             changed = await self._changes.write(
                 connection, known, renewed(known, wanted, command.groups), command.by, at
             )
@@ -136,6 +147,7 @@ class PeopleCommands:
         nothing = {"status": "removed", "groups": (), "channels": (), "totp": False}
         async with self._store.transaction() as connection:
             known = await self._changes.known(connection, command.name)
+            await self._changes.require_authority(connection, command.by, _present(known))
             await self._codes.forget(connection, command.name)
             await self._ends.all_of(connection, command.name, "removed", command.by, at)
             await self._changes.write(connection, known, known.model_copy(update=nothing), command.by, at)
@@ -146,10 +158,26 @@ class PeopleCommands:
         )
         return Done()
 
+    async def set_roles(self, command: SetRoles) -> PersonView:
+        """Give a person these roles and no others; raises as :meth:`add` and :meth:`remove` do."""
+        not_admin(command.name, self._admin_token_file)
+        async with self._store.transaction() as connection:
+            granted = await self._roles.granted(connection, command.roles)
+            known = await self._changes.active(connection, command.name)
+            wanted = known.model_copy(update={"roles": tuple(dict.fromkeys(command.roles)), "granted": granted})
+            await self._changes.require_authority(connection, command.by, wanted.permissions | _present(known))
+            await self._changes.write(connection, known, wanted, command.by, now())
+            view = await self._changes.view(connection, command.name)
+        await self._changes.require_shown(
+            command.name, command.rpc.timeout_s - 1, f"the roles of `{command.name}` are set"
+        )
+        return view
+
     async def set_groups(self, command: SetGroups) -> PersonView:
         """Put a person into these groups and no others; raises `not_found`, and as :meth:`remove` does."""
         async with self._store.transaction() as connection:
             known = await self._changes.active(connection, command.name)
+            await self._changes.require_authority(connection, command.by, _present(known))
             wanted = known.model_copy(update={"groups": in_order(command.groups)})
             await self._changes.write(connection, known, wanted, command.by, now())
             view = await self._changes.view(connection, command.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from starlette.routing import BaseRoute
 
 from . import (
@@ -22,7 +22,7 @@ from . import (
     tokens,
     webhooks,
 )
-from .context import Parts, PartsOf
+from .context import Parts, PartsOf, Public
 from .slack import slack_router
 
 DESCRIPTION = """The execution control plane for AI agents: every action is decided by policy, countersigned by a person
@@ -55,7 +55,12 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(first_control_layer.router)
     app.include_router(slack_router())
 
-    @app.get("/api/v1/trust", tags=["audit"], name="trust_bundle")
+    @app.get(
+        "/api/v1/trust",
+        tags=["audit"],
+        name="trust_bundle",
+        dependencies=[Depends(Public("public keys, which verifiers need"))],
+    )
     async def trust_bundle(parts: PartsOf) -> Response:
         """The public keys, and what each may sign: what a verifier needs besides an export."""
         return Response(parts.trust.to_json(), media_type="application/json")

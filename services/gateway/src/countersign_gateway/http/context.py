@@ -20,7 +20,7 @@ from countersign_ledger import TrustBundle
 from ..acceptance import Acceptance
 from ..cancellation import Cancellation
 from ..changes import Changes
-from ..credentials import Credentials, Identity, PersonIdentity, require_person
+from ..credentials import AgentIdentity, Credentials, Identity, PersonIdentity, require_agent, require_person
 from ..dead_letters import DeadLetters
 from ..following import Following
 from ..ingress import Ingress
@@ -71,14 +71,58 @@ Caller = Annotated[Identity, Depends(identify)]
 PartsOf = Annotated[Parts, Depends(parts_of)]
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call an endpoint, as its dependency checks it: a person with a role that allows ``permission``, an agent
+    for what ``agents`` says, or the ``public``. ``others``: the permission that it takes for what is not one's own.
+    """
+
+    permission: str | None = None
+    others: str | None = None
+    agents: str | None = None
+    public: str | None = None
+
+
 class Needs:
     """A dependency: a person with a role that allows ``permission``."""
 
     def __init__(self, permission: str) -> None:
+        self.access = Access(permission=permission)
         self.permission = permission
 
     def __call__(self, caller: Caller) -> PersonIdentity:
         return require_person(caller, self.permission)
+
+
+class Either:
+    """A dependency: an agent, for what ``agents`` says, or a person with a role that allows ``permission``."""
+
+    def __init__(self, permission: str, *, agents: str) -> None:
+        self.access = Access(permission=permission, agents=agents)
+        self.permission = permission
+
+    def __call__(self, caller: Caller) -> Identity:
+        return caller if isinstance(caller, AgentIdentity) else require_person(caller, self.permission)
+
+
+class OnlyAgents:
+    """A dependency: an agent, for what ``agents`` says, and no person."""
+
+    def __init__(self, agents: str) -> None:
+        self.access = Access(agents=agents)
+
+    def __call__(self, caller: Caller) -> AgentIdentity:
+        return require_agent(caller)
+
+
+class Public:
+    """A dependency that lets everybody in: ``why`` says what is checked instead, or that there is nothing to hide."""
+
+    def __init__(self, why: str) -> None:
+        self.access = Access(public=why)
+
+    async def __call__(self) -> None:
+        return None
 
 
 async def read_whole(request: Request, limit: int) -> bytes:

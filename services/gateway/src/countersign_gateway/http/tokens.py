@@ -25,7 +25,7 @@ from countersign_contracts.logins import (
 from countersign_contracts.model import Frozen
 
 from ..credentials import PersonIdentity, bearer, require_person
-from .context import Caller, Needs, PartsOf, Scheme
+from .context import Access, Caller, PartsOf, Public, Scheme
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1/tokens", responses=RESPONSES, tags=["people"])
@@ -37,7 +37,12 @@ class ExchangeBody(Frozen):
     refresh_token: Annotated[str, Field(pattern=r"^csr_[A-Za-z0-9_-]{43}$")] | None = None
 
 
-@router.post("", response_model=IssuedAccess, status_code=201)
+@router.post(
+    "",
+    response_model=IssuedAccess,
+    status_code=201,
+    dependencies=[Depends(Public("what is exchanged: a person's own token, or a refresh token"))],
+)
 async def exchange(
     request: Request, parts: PartsOf, response: Response, _: Scheme, body: ExchangeBody | None = None
 ) -> Any:
@@ -69,29 +74,42 @@ def _sha256(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def _whose(
-    caller: Caller, person: Annotated[PersonName | None, Query(description="of whom; by an admin")] = None
-) -> str:
-    """Oneself, or for who may change people anybody."""
-    me = require_person(caller, "read")
-    if person is None or person == me.name:
-        return me.name
-    require_person(caller, "people")
-    return person
+class Whose:
+    """A dependency: whose logins are meant, one's own, or anybody's for who may change people."""
+
+    def __init__(self) -> None:
+        self.access = Access(permission="read", others="people")
+
+    def __call__(
+        self, caller: Caller, person: Annotated[PersonName | None, Query(description="of whom; by an admin")] = None
+    ) -> str:
+        me = require_person(caller, "read")
+        if person is None or person == me.name:
+            return me.name
+        require_person(caller, "people")
+        return person
+
+
+class Ends:
+    """A dependency: who ends a login, their own, or anybody's who may change people; the registry sees whose it is."""
+
+    def __init__(self) -> None:
+        self.access = Access(permission="read", others="people")
+
+    def __call__(self, caller: Caller) -> PersonIdentity:
+        return require_person(caller, "read")
 
 
 @router.get("", response_model=Logins)
 async def logins(
-    whose: Annotated[str, Depends(_whose)], parts: PartsOf, limit: Annotated[int, Query(ge=1, le=500)] = 100
+    whose: Annotated[str, Depends(Whose())], parts: PartsOf, limit: Annotated[int, Query(ge=1, le=500)] = 100
 ) -> Any:
     """Your logins that have not ended, or for an admin anybody's, the latest first."""
     return await parts.bus.ask(ListLogins(name=whose, limit=limit))
 
 
 @router.delete("/{login_id}", status_code=204)
-async def end_login(
-    login_id: LoginId, person: Annotated[PersonIdentity, Depends(Needs("read"))], parts: PartsOf
-) -> Response:
+async def end_login(login_id: LoginId, person: Annotated[PersonIdentity, Depends(Ends())], parts: PartsOf) -> Response:
     """End a login of yours, or for an admin anybody's: none of its tokens counts any more."""
     of = None if person.may("people") else person.name
     ended: EndedLogin = await parts.bus.ask(EndLogin(login_id=login_id, of=of, by=person.name))

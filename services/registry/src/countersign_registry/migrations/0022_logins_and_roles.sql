@@ -20,3 +20,10 @@ CREATE TABLE spent_refresh (
     spent_at timestamptz NOT NULL
 );
 CREATE INDEX spent_refresh_of_login ON spent_refresh (login_id);
+
+-- Roles that are declared; the built-in ones are in the code.
+CREATE TABLE role (
+    name        text COLLATE "C" PRIMARY KEY,
+    description text NOT NULL,
+    permissions text[] NOT NULL
+);
