@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import pytest_asyncio
 from typer.testing import CliRunner
 
+from countersign_cli.browser_login import _code, authorize
+from countersign_cli.client import Client
 from countersign_cli.login_store import LoginStore
 from countersign_cli.main import app
 from countersign_contracts.errors import CountersignError, Unavailable
+from countersign_harness.openid import OpenId
 from countersign_harness.stack import Stack
 
 URL = "https://gateway.example.com"
@@ -134,3 +141,74 @@ async def test_one_logs_in_is_refreshed_without_noticing_and_logs_out(terminal: 
     assert (done.exit_code, "no person's token" in done.stderr) == (1, True), done.stderr
     done = await terminal.type("login")
     assert (done.exit_code, "no token was given" in done.stderr) == (1, True), done.stderr
+
+
+async def test_one_logs_in_with_a_browser_at_the_provider(stack: Stack, tmp_path: Path) -> None:
+    provider = OpenId()
+    await provider.start()
+    try:
+        await stack.service("registry", **provider.settings())
+        gateway = await stack.service("gateway")
+        terminal = Terminal(f"http://127.0.0.1:{gateway.http.port}", tmp_path / "config")
+        client = Client(terminal.url, stack.layout.admin_token.read_text().strip())
+        await asyncio.to_thread(client.post, "/api/v1/people", {"name": "ann@example.com", "roles": ["approver"]})
+        described = await asyncio.to_thread(Client(terminal.url, "").get, "/api/v1/tokens/provider")
+
+        def visit(url: str) -> None:
+            """What a browser does: the provider's page, and where that sends it; first somebody who only guesses."""
+            opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+            [redirect] = parse_qs(urlsplit(url).query)["redirect_uri"]
+            for guess in ("code=stolen&state=guessed", "error=access_denied&state=x", "state=", ""):
+                opener.open(f"{redirect}?{guess}", timeout=30).read()
+            with pytest.raises(urllib.error.HTTPError):
+                opener.open(redirect.replace("callback", "elsewhere"), timeout=30)
+            assert b"Go back to the terminal" in opener.open(url, timeout=30).read()
+
+        def log_in() -> dict[str, str]:
+            browsers: list[threading.Thread] = []
+
+            def browse(url: str) -> None:
+                browsers.append(threading.Thread(target=visit, args=(url,)))
+                browsers[0].start()
+
+            try:
+                return authorize(described, port=0, within_s=60, show=lambda _: None, browse=browse)
+            finally:
+                browsers[0].join()
+
+        provider.who = {"email": "ann@example.com"}
+        proof = await asyncio.to_thread(log_in)
+        issued = await asyncio.to_thread(Client(terminal.url, "").post, "/api/v1/tokens", {"provider": proof})
+        LoginStore(terminal.config).put(terminal.url, issued)
+        assert "approver" in await terminal.says("whoami")
+        assert "logged out" in await terminal.says("logout")
+
+        done = await terminal.type("login", "--no-browser", "--within-s", "1")
+        assert (done.exit_code, "nobody logged in within 1 s" in done.stderr) == (1, True), done.stderr
+        assert f"{provider.issuer}/authorize?response_type=code&client_id=" in done.stderr.replace("\n", "")
+        token = stack.layout.admin_token.read_text().strip()
+        assert "You are admin" in await terminal.says("login", "--token", answers=token)
+    finally:
+        await provider.stop()
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ({"code": ["c"], "state": ["s"]}, "c"),
+        ({"code": ["c"], "state": ["s"], "iss": ["https://id.example.com"]}, "c"),
+        ({"code": ["c"], "state": ["s"], "iss": ["https://other.example.com"]}, None),
+        ({"code": ["c"], "state": ["other"]}, None),
+        ({"code": ["c", "d"], "state": ["s"]}, None),
+        ({"code": ["c"], "state": ["s", "s"]}, None),
+        ({"code": ["c"]}, None),
+        ({}, None),
+    ],
+)
+def test_an_answer_to_another_request_is_none(answer: dict[str, list[str]], code: str | None) -> None:
+    assert _code(answer, "s", "https://id.example.com") == code
+
+
+def test_what_the_provider_refuses_is_said() -> None:
+    with pytest.raises(CountersignError, match="the provider refused: access_denied"):
+        _code({"error": ["access_denied"], "state": ["s"]}, "s", "https://id.example.com")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,22 +11,37 @@ from rich.markup import escape
 from countersign_contracts.errors import CountersignError, Unavailable
 
 from ..client import Client, gateway_url, logins_of, refreshed
-from ..output import ago, command, console, print_json
+from ..output import ago, command, console, errors, print_json
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @command
-def login(json: Json = False) -> None:
-    """Log in: exchange your token, asked for or read from standard input, for ones that last minutes.
+def login(
+    token: Annotated[
+        bool, typer.Option("--token", help="With your own token, also where there is an OpenID provider.")
+    ] = False,
+    browser: Annotated[bool, typer.Option(help="Open the provider's page; its address is shown anyway.")] = True,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where the provider's answer is listened for on 127.0.0.1; 0: any.")
+    ] = 0,
+    within_s: Annotated[float, typer.Option(min=1, help="How long you may take at the provider.")] = 300,
+    json: Json = False,
+) -> None:
+    """Log in at the OpenID provider, or with your own token, asked for or read from standard input.
 
-    They are kept in a file that only you can read and refreshed by themselves, until the login ends or you log out.
+    What comes of it lasts minutes, is kept in a file that only you can read, and refreshed by itself until the login
+    ends or you log out. Over ssh: --no-browser --port N, and `ssh -L N:127.0.0.1:N` from where the browser is.
     """
     from ..settings import ClientSettings
 
     settings = ClientSettings()
     url = gateway_url(settings)
-    issued = Client(url, _own_token()).post("/api/v1/tokens", {})
+    provider = None if token else _provider(url)
+    if provider is None:
+        issued = Client(url, _own_token()).post("/api/v1/tokens", {})
+    else:
+        issued = Client(url, "").post("/api/v1/tokens", {"provider": _proof(provider, browser, port, within_s)})
     logins_of(settings).put(url, issued)
     if json:
         return print_json({name: issued[name] for name in ("login_id", "name", "roles", "refresh_expires_at")})
@@ -59,6 +74,26 @@ def logout() -> None:
             raise
     store.forget(url)
     console.print(f"you are logged out of {url}")
+
+
+def _provider(url: str) -> Any:
+    try:
+        return Client(url, "").get("/api/v1/tokens/provider")
+    except CountersignError as error:
+        if error.code != "not_found":
+            raise
+        return None
+
+
+def _proof(provider: Any, browser: bool, port: int, within_s: float) -> dict[str, str]:
+    from ..browser_login import authorize
+
+    def show(url: str) -> None:
+        errors.print(f"Log in at {escape(str(provider['issuer']))}:\n\n  {escape(url)}\n")
+
+    if not browser:
+        return authorize(provider, port=port, within_s=within_s, show=show, browse=lambda _: None)
+    return authorize(provider, port=port, within_s=within_s, show=show)
 
 
 def _own_token() -> str:

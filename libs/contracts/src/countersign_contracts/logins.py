@@ -18,8 +18,8 @@ from .model import Frozen, Time
 
 LoginId = Annotated[str, StringConstraints(pattern=r"^lgn_[0-9a-f]{32}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-#: By which proof: the person's own token.
-LoginProof = Literal["token"]
+#: By which proof: the person's own token, or an account at the OpenID provider.
+LoginProof = Literal["token", "provider"]
 #: `reused`: a refresh token came that was exchanged before, so that somebody has a copy; `replaced`: the person has
 #: more logins than they may, or a new token.
 LoginEnd = Literal["revoked", "reused", "replaced", "removed"]

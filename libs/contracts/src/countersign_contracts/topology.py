@@ -22,6 +22,7 @@ from . import (
     fleet,
     logins,
     people_commands,
+    provider_commands,
     slack_commands,
     subjects,
     webhook_commands,
@@ -46,6 +47,7 @@ DEFINED_IN = (
     fleet,
     logins,
     people_commands,
+    provider_commands,
     webhook_commands,
     slack_commands,
 )

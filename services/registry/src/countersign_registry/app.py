@@ -52,6 +52,7 @@ from countersign_contracts.people_commands import (
     VerifyTotp,
 )
 from countersign_contracts.projection import AGENTS, LOGINS, PEOPLE
+from countersign_contracts.provider_commands import DescribeProvider, LogInWithProvider
 
 from .aftermath import Aftermath
 from .agents import AgentCommands
@@ -78,6 +79,9 @@ from .person_changes import PersonChanges
 from .phase_store import PhaseStore
 from .presence import Presence
 from .projections import Projection
+from .provider import OpenIdProvider
+from .provider_logins import ProviderLogins
+from .provider_store import ProviderStore
 from .revocations import Revocations
 from .role_store import RoleStore
 from .roles import RoleChanges, RoleCommands
@@ -182,7 +186,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     login_ends = LoginEnds(login_store, outbox)
     role_store = RoleStore(service.db)
     roles = RoleCommands(role_store, person_changes, outbox)
-    people = PeopleCommands(people_store, codes, roles, login_ends, person_changes, settings.admin_token_file, log)
+    provider_store = ProviderStore()
+    people = PeopleCommands(
+        people_store, codes, roles, provider_store, login_ends, person_changes, settings.admin_token_file, log
+    )
     logins = LoginCommands(
         login_store,
         people_store,
@@ -192,6 +199,20 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         service.key,
         access_s=settings.access_token_s,
         login_s=settings.login_s,
+        clock=now,
+    )
+    provider_logins = ProviderLogins(
+        _provider(settings),
+        provider_store,
+        people_store,
+        codes,
+        person_changes,
+        roles,
+        login_ends,
+        logins,
+        person_claim=settings.oidc_person_claim,
+        groups_claim=settings.oidc_groups_claim,
+        roles_of_groups=settings.oidc_roles_of_groups,
         clock=now,
     )
     channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
@@ -267,6 +288,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(ListPeople, people.list)
     service.answer(LogIn, logins.log_in)
     service.answer(RefreshLogin, logins.refresh)
+    service.answer(DescribeProvider, provider_logins.describe)
+    service.answer(LogInWithProvider, provider_logins.log_in)
     service.answer(ListLogins, logins.listed)
     service.answer(EndLogin, logins.end)
     service.answer(SetGroups, people.set_groups)
@@ -295,3 +318,15 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service
+
+
+def _provider(settings: Settings) -> OpenIdProvider | None:
+    if settings.oidc_issuer is None or settings.oidc_client_id is None:
+        return None
+    return OpenIdProvider(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret_file,
+        settings.oidc_scopes,
+        allow_private=settings.oidc_allow_private,
+    )

@@ -28,6 +28,7 @@ from .logins import LoginEnds
 from .nats_users import read_secret
 from .people_store import PeopleStore
 from .person_changes import PersonChanges
+from .provider_store import ProviderStore
 from .roles import RoleCommands
 
 #: The person whose token is a file of the deployment; who can write that file administers it.
@@ -80,6 +81,7 @@ class PeopleCommands:
         store: PeopleStore,
         codes: CodesStore,
         roles: RoleCommands,
+        providers: ProviderStore,
         ends: LoginEnds,
         changes: PersonChanges,
         admin_token_file: Path,
@@ -88,6 +90,7 @@ class PeopleCommands:
         self._store = store
         self._codes = codes
         self._roles = roles
+        self._providers = providers
         self._ends = ends
         self._changes = changes
         self._admin_token_file = admin_token_file
@@ -133,6 +136,7 @@ class PeopleCommands:
                 connection, known, renewed(known, wanted, command.groups), command.by, at
             )
             await self._ends.all_of(connection, command.name, "replaced", command.by, at)
+            await self._providers.taken_over(connection, command.name)
         revision = 1 if changed is None else changed.revision
         await self._changes.shown(command.name, command.rpc.timeout_s - 1)
         return IssuedToken(name=command.name, roles=wanted.roles, token=token, revision=revision)
@@ -150,6 +154,7 @@ class PeopleCommands:
             await self._changes.require_authority(connection, command.by, _present(known))
             await self._codes.forget(connection, command.name)
             await self._ends.all_of(connection, command.name, "removed", command.by, at)
+            await self._providers.taken_over(connection, command.name)
             await self._changes.write(connection, known, known.model_copy(update=nothing), command.by, at)
         await self._changes.require_shown(
             command.name,
@@ -167,6 +172,7 @@ class PeopleCommands:
             wanted = known.model_copy(update={"roles": tuple(dict.fromkeys(command.roles)), "granted": granted})
             await self._changes.require_authority(connection, command.by, wanted.permissions | _present(known))
             await self._changes.write(connection, known, wanted, command.by, now())
+            await self._providers.set_provisioned(connection, command.name, False)
             view = await self._changes.view(connection, command.name)
         await self._changes.require_shown(
             command.name, command.rpc.timeout_s - 1, f"the roles of `{command.name}` are set"

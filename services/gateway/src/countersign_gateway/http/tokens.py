@@ -23,6 +23,7 @@ from countersign_contracts.logins import (
     RefreshLogin,
 )
 from countersign_contracts.model import Frozen
+from countersign_contracts.provider_commands import DescribeProvider, LogInWithProvider, Provider, ProviderCode
 
 from ..credentials import PersonIdentity, bearer, require_person
 from .context import Access, Caller, PartsOf, Public, Scheme
@@ -32,23 +33,27 @@ router = APIRouter(prefix="/api/v1/tokens", responses=RESPONSES, tags=["people"]
 
 
 class ExchangeBody(Frozen):
-    """What is exchanged: a refresh token, or nothing besides the person's token in `Authorization`."""
+    """What is exchanged: a refresh token, a code of the OpenID provider, or a person's token in `Authorization`."""
 
     refresh_token: Annotated[str, Field(pattern=r"^csr_[A-Za-z0-9_-]{43}$")] | None = None
+    provider: ProviderCode | None = None
 
 
 @router.post(
     "",
     response_model=IssuedAccess,
     status_code=201,
-    dependencies=[Depends(Public("what is exchanged: a person's own token, or a refresh token"))],
+    dependencies=[
+        Depends(Public("what is exchanged: a person's own token, a refresh token or a code of the provider"))
+    ],
 )
 async def exchange(
     request: Request, parts: PartsOf, response: Response, _: Scheme, body: ExchangeBody | None = None
 ) -> Any:
     """An access token for minutes, and a refresh token that gets the next one, once.
 
-    With the person's own token as bearer a login starts; with `refresh_token`, and no bearer, it goes on.
+    With the person's own token as bearer, or with a code of the provider, a login starts; with a refresh token one
+    goes on.
     """
     response.headers["Cache-Control"] = "no-store"
     order = _order(request.headers.get("authorization"), body or ExchangeBody())
@@ -57,7 +62,21 @@ async def exchange(
     return issued
 
 
-def _order(authorization: str | None, body: ExchangeBody) -> LogIn | RefreshLogin:
+@router.get(
+    "/provider",
+    response_model=Provider,
+    dependencies=[Depends(Public("where people log in, which they must know before they have"))],
+)
+async def provider(parts: PartsOf) -> Any:
+    """The OpenID provider that people log in with, where there is one."""
+    return await parts.bus.ask(DescribeProvider())
+
+
+def _order(authorization: str | None, body: ExchangeBody) -> LogIn | RefreshLogin | LogInWithProvider:
+    if body.refresh_token is not None and body.provider is not None:
+        raise CountersignError("send `refresh_token` or `provider`, not both", code="invalid")
+    if body.provider is not None:
+        return LogInWithProvider(proof=body.provider)
     if body.refresh_token is not None:
         return RefreshLogin(refresh_sha256=_sha256(body.refresh_token))
     token = bearer(authorization)

@@ -27,3 +27,16 @@ CREATE TABLE role (
     description text NOT NULL,
     permissions text[] NOT NULL
 );
+
+-- Whose roles are said by the OpenID provider's groups: who was added by logging in, and no admin changed since.
+ALTER TABLE person ADD COLUMN provisioned boolean NOT NULL DEFAULT false;
+
+-- The account of the OpenID provider that a person first logged in with: an address that is given to somebody else there
+-- does not make them this person.
+CREATE TABLE provider_identity (
+    person   text COLLATE "C" PRIMARY KEY REFERENCES person,
+    issuer   text NOT NULL,
+    subject  text NOT NULL,
+    bound_at timestamptz NOT NULL,
+    UNIQUE (issuer, subject)
+);
