@@ -10,6 +10,7 @@ import pytest
 
 from countersign_chassis import Service
 from countersign_contracts import access_token
+from countersign_contracts.enrolment import token_sha256
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
 from countersign_contracts.fleet import person_key
@@ -28,7 +29,7 @@ from countersign_contracts.logins import (
 from countersign_contracts.model import now
 from countersign_contracts.people_commands import AddPerson, RemovePerson
 from countersign_contracts.projection import LOGINS, open_projection
-from countersign_registry.logins import MAX_LOGINS, _sha256
+from countersign_registry.logins import MAX_LOGINS
 
 if TYPE_CHECKING:
     from .conftest import Fleet
@@ -39,12 +40,12 @@ async def add(fleet: Fleet, name: str = "ann") -> str:
 
 
 async def log_in(fleet: Fleet, token: str) -> IssuedAccess:
-    issued: IssuedAccess = await fleet.bus.ask(LogIn(token_sha256=_sha256(token)))
+    issued: IssuedAccess = await fleet.bus.ask(LogIn(token_sha256=token_sha256(token)))
     return issued
 
 
 async def refresh(fleet: Fleet, token: str) -> IssuedAccess:
-    issued: IssuedAccess = await fleet.bus.ask(RefreshLogin(refresh_sha256=_sha256(token)))
+    issued: IssuedAccess = await fleet.bus.ask(RefreshLogin(refresh_sha256=token_sha256(token)))
     return issued
 
 
@@ -108,7 +109,7 @@ async def test_a_refresh_token_counts_once_and_one_that_comes_again_ends_the_log
     bodies = b"".join(one.body for _, one in await fleet.raw_events())
     for secret in (token, *(each.refresh_token for each in (first, second, third, other)), first.access_token):
         assert secret not in str(rows) and secret.encode() not in bodies
-        assert _sha256(secret).encode() not in bodies
+        assert token_sha256(secret).encode() not in bodies
 
 
 async def test_of_many_that_use_one_refresh_token_at_once_none_keeps_the_login(fleet: Fleet, registry: Service) -> None:

@@ -15,12 +15,12 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pydantic import ValidationError
 
+from countersign_contracts.enrolment import token_sha256
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.logins import IssuedAccess, RefreshLogin
 from countersign_contracts.people_commands import AddPerson, RemovePerson, SetRoles
 from countersign_contracts.provider_commands import DescribeProvider, LogInWithProvider, ProviderCode
 from countersign_harness.openid import SECRET, Key, OpenId
-from countersign_registry.logins import _sha256
 from countersign_registry.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ async def test_a_declared_person_logs_in_and_whatever_proves_nobody_does_not(fle
 
     issued = await log_in(fleet, provider)
     assert (issued.name, issued.roles) == (ANN, ("approver",))
-    await fleet.bus.ask(RefreshLogin(refresh_sha256=_sha256(issued.refresh_token)))
+    await fleet.bus.ask(RefreshLogin(refresh_sha256=token_sha256(issued.refresh_token)))
     assert [row["proof"] for row in await fleet.sql("SELECT proof FROM login")] == ["provider"]
 
     at = int(time.time())
@@ -198,7 +198,7 @@ async def test_who_is_in_a_mapped_group_is_added_and_is_nobody_without_it(fleet:
     await refused(fleet, provider, "forbidden", "Countersign does not")
     assert (await fleet.shown_person(ANN)).status == "removed"
     with pytest.raises(CountersignError, match="void"):
-        await fleet.bus.ask(RefreshLogin(refresh_sha256=_sha256(first.refresh_token)))
+        await fleet.bus.ask(RefreshLogin(refresh_sha256=token_sha256(first.refresh_token)))
     provider.changes = {"groups": ["finance"]}
     await log_in(fleet, provider)
 

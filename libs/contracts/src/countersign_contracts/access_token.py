@@ -6,7 +6,6 @@ they may do: roles are looked up where it is used, and so is whether the login h
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 
 from countersign_ledger import SigningKey, TrustBundle, UntrustedError
 
+from .base64url import decode, encode
 from .errors import CountersignError
 from .ids import prefixed
 from .model import Frozen
@@ -64,8 +64,8 @@ def issue(
         "exp": int(until.timestamp()),
     }
     header = {"alg": _ALGORITHM, "kid": key.kid, "typ": _JWT_TYPE}
-    signed = b".".join((_encode(orjson.dumps(header)), _encode(orjson.dumps(claims))))
-    return b".".join((signed, _encode(key.sign(signed)))).decode("ascii"), until.replace(microsecond=0)
+    signed = b".".join((encode(orjson.dumps(header)), encode(orjson.dumps(claims))))
+    return b".".join((signed, encode(key.sign(signed)))).decode("ascii"), until.replace(microsecond=0)
 
 
 def looks_like_one(token: str) -> bool:
@@ -84,11 +84,11 @@ def verify(token: str, *, at: datetime, trust: TrustBundle) -> AccessToken:
             raise ValueError("too long")
         signed, signature = token.rsplit(".", 1)
         head, payload = signed.split(".")
-        header = orjson.loads(_decode(head))
+        header = orjson.loads(decode(head))
         if set(header) != {"alg", "typ", "kid"} or (header["alg"], header["typ"]) != (_ALGORITHM, _JWT_TYPE):
             raise ValueError("its header is not that of an access token")
-        trust.verify(str(header["kid"]), TYPE, signed.encode("ascii"), _decode(signature))
-        claims = AccessToken.model_validate_json(_decode(payload), strict=True)
+        trust.verify(str(header["kid"]), TYPE, signed.encode("ascii"), decode(signature))
+        claims = AccessToken.model_validate_json(decode(payload), strict=True)
     except (UntrustedError, ValidationError, ValueError, AttributeError, TypeError):
         # not the reason: it would tell who forges how far they came
         raise InvalidAccessToken("this is no access token of this system; `countersign login` gives one") from None
@@ -102,15 +102,3 @@ def verify(token: str, *, at: datetime, trust: TrustBundle) -> AccessToken:
     if claims.iat > seconds + leeway:
         raise InvalidAccessToken("the access token was issued in the future: the clocks of the hosts differ")
     return claims
-
-
-def _encode(raw: bytes) -> bytes:
-    return urlsafe_b64encode(raw).rstrip(b"=")
-
-
-def _decode(part: str) -> bytes:
-    """Base64url without padding, in its one canonical form: another spelling of the same token is refused."""
-    raw = urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    if urlsafe_b64encode(raw).rstrip(b"=") != part.encode("ascii"):
-        raise ValueError("not canonical base64url")
-    return raw

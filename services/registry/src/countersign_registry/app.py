@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import get_args
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.at_rest import RestKeys
@@ -35,7 +36,7 @@ from countersign_contracts.enrolment import (
     RevokeDiscoveryToken,
 )
 from countersign_contracts.fleet import person_key
-from countersign_contracts.logins import EndLogin, ListLogins, LogIn, RefreshLogin
+from countersign_contracts.logins import EndLogin, ListLogins, LogIn, LoginEnd, RefreshLogin
 from countersign_contracts.model import now
 from countersign_contracts.people_commands import (
     AddPerson,
@@ -110,6 +111,13 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     codes_refused = metrics.counter(
         "countersign_codes_refused", "Enrolment codes and one-time codes refused", ["kind", "code"]
     )
+    logins_ended = metrics.counter(
+        "countersign_logins_ended",
+        "Logins of people that ended before their time; `reused`: a refresh token was copied",
+        ["reason"],
+    )
+    for reason in get_args(LoginEnd):
+        logins_ended.labels(reason)
     agents_by_status = metrics.gauge("countersign_agents", "Agents", ["status"])
     agents_by_phase = metrics.gauge("countersign_agents_seen", "Agents by what they are seen to do", ["phase"])
     phase_changes = metrics.counter(
@@ -183,7 +191,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     aftermath = Aftermath(outbox, agents_shown, people_shown, logins_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
     codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
-    login_ends = LoginEnds(login_store, outbox)
+    login_ends = LoginEnds(login_store, outbox, logins_ended)
     role_store = RoleStore(service.db)
     roles = RoleCommands(role_store, person_changes, outbox)
     provider_store = ProviderStore()

@@ -6,13 +6,15 @@ the whole login ends (RFC 9700 section 4.14.2).
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
+from prometheus_client import Counter
+
 from countersign_chassis import Connection
 from countersign_contracts import access_token
+from countersign_contracts.enrolment import token_sha256
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.event import Event
 from countersign_contracts.fleet import PersonRecord
@@ -48,16 +50,13 @@ def new_refresh_token() -> str:
     return f"csr_{secrets.token_urlsafe(32)}"
 
 
-def _sha256(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 class LoginEnds:
     """Ends logins in the transaction of whatever else ends: a person, their token."""
 
-    def __init__(self, store: LoginStore, outbox: Outbox) -> None:
+    def __init__(self, store: LoginStore, outbox: Outbox, ended: Counter) -> None:
         self._store = store
         self._outbox = outbox
+        self._ended = ended
 
     async def all_of(self, connection: Connection, person: str, reason: LoginEnd, by: str, at: datetime) -> None:
         """End every login of a locked person."""
@@ -77,6 +76,7 @@ class LoginEnds:
             if login.expires_at > at
         ]
         await self._outbox.add(connection, told)
+        self._ended.labels(reason).inc(len(told))
 
 
 class LoginCommands:
@@ -133,7 +133,7 @@ class LoginCommands:
         )
         refresh_token = new_refresh_token()
         await self._tidy(connection, person.name, at)
-        await self._store.add(connection, view, _sha256(refresh_token))
+        await self._store.add(connection, view, token_sha256(refresh_token))
         revision = await self._store.moved(connection, person.name)
         await self._outbox.add(
             connection,
@@ -163,7 +163,7 @@ class LoginCommands:
                 )
             else:
                 refresh_token = new_refresh_token()
-                await self._store.rotate(connection, login, _sha256(refresh_token), at)
+                await self._store.rotate(connection, login, token_sha256(refresh_token), at)
                 revision = await self._store.revision(connection, person.name)
                 return self._issued(person, login.view, refresh_token, revision, at)
         # committed before it is refused: nothing of this login may count any more

@@ -25,6 +25,8 @@ from .id_tokens import NotProven
 from .nats_users import read_secret
 
 _MAX_BYTES = 262_144
+#: Requests under way to the provider: whoever may call the gateway can start some.
+_AT_ONCE = 16
 _TIMEOUT_S = 5.0
 _METADATA_S = 3600.0
 _KEYS_S = 600.0
@@ -44,6 +46,7 @@ class OpenIdProvider:
         self._scopes = scopes
         self._allow_private = allow_private
         self._lock = asyncio.Lock()
+        self._under_way = 0
         self._metadata: tuple[float, dict[str, Any]] | None = None
         self._keys: tuple[float, dict[str, dict[str, Any]]] | None = None
 
@@ -113,6 +116,15 @@ class OpenIdProvider:
         return url
 
     async def _ask(self, method: str, url: str, form: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+        if self._under_way >= _AT_ONCE:
+            raise Unavailable(f"{self._under_way} requests to the OpenID provider are under way; try again")
+        self._under_way += 1
+        try:
+            return await self._request(method, url, form)
+        finally:
+            self._under_way -= 1
+
+    async def _request(self, method: str, url: str, form: Mapping[str, str] | None) -> tuple[int, dict[str, Any]]:
         encrypted = urlsplit(url).scheme == "https"
         connector = JudgedConnector(ThreadedResolver(), allow_private=self._allow_private, allow_public=encrypted)
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
@@ -125,10 +137,19 @@ class OpenIdProvider:
                     method, url, data=form, allow_redirects=False, headers={"accept": "application/json"}
                 ) as response,
             ):
-                body = await response.content.read(_MAX_BYTES)
-                answer = loads(body)
+                answer = loads(await _whole(response))
                 return response.status, answer if isinstance(answer, dict) else {}
         except (EgressRefused, aiohttp.ClientError, OSError, TimeoutError, Malformed) as error:
             inner = getattr(error, "os_error", error)
             why = str(inner) if isinstance(inner, (EgressRefused, CountersignError)) else type(inner).__name__
             raise Unavailable(f"the OpenID provider {self.issuer} does not answer as one: {why}") from None
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body; raises :class:`Malformed` beyond what a provider can have to say."""
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_BYTES:
+            raise Malformed(f"more than {_MAX_BYTES} bytes")
+    return body

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -10,6 +9,7 @@ from pydantic import Field
 
 from countersign_contracts.access_token import looks_like_one
 from countersign_contracts.approval_rules import PersonName
+from countersign_contracts.enrolment import token_sha256
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import person_key
 from countersign_contracts.logins import (
@@ -78,7 +78,7 @@ def _order(authorization: str | None, body: ExchangeBody) -> LogIn | RefreshLogi
     if body.provider is not None:
         return LogInWithProvider(proof=body.provider)
     if body.refresh_token is not None:
-        return RefreshLogin(refresh_sha256=_sha256(body.refresh_token))
+        return RefreshLogin(refresh_sha256=token_sha256(body.refresh_token))
     token = bearer(authorization)
     if looks_like_one(token):
         raise CountersignError(
@@ -86,11 +86,7 @@ def _order(authorization: str | None, body: ExchangeBody) -> LogIn | RefreshLogi
             " or your own token as bearer",
             code="unauthenticated",
         )
-    return LogIn(token_sha256=_sha256(token))
-
-
-def _sha256(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    return LogIn(token_sha256=token_sha256(token))
 
 
 class Whose:
