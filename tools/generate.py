@@ -18,6 +18,7 @@ from generate_dashboards import dashboards
 from generate_errors import errors
 from generate_markdown import bullets, page
 from generate_metrics import metrics
+from generate_permissions import permissions
 from generate_pictures import pictures
 from generate_schemas import files as schemas
 from generate_settings import settings
@@ -41,6 +42,7 @@ def documents() -> dict[str, str]:
         "cli.md": cli(),
         "errors.md": errors(),
         "metrics.md": metrics(),
+        "permissions.md": permissions(),
         "openapi.json": json.dumps(openapi, indent=2, ensure_ascii=False) + "\n",
         "settings.md": settings(),
         "topology.md": topology_page(),
@@ -87,6 +89,7 @@ def _contents() -> str:
                 "[Settings](settings.md)",
                 "[Errors](errors.md)",
                 "[Metrics](metrics.md)",
+                "[Permissions](permissions.md): roles, and who may call each endpoint",
                 "[The HTTP API](openapi.json): OpenAPI 3.1; [its versions](api-versions.md)",
                 "[The bus](asyncapi.yaml): AsyncAPI 3.0",
                 "[Schemas](schemas/README.md): JSON Schema 2020-12 of every message and every declared file",

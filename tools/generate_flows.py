@@ -10,9 +10,11 @@ from countersign_contracts.agent_config import ConfigChanged
 from countersign_contracts.approvals import ApprovalEvent, StandingEvent
 from countersign_contracts.command import COMMANDS, Command
 from countersign_contracts.control import DeadLettered
+from countersign_contracts.custom_roles import RoleChanged
 from countersign_contracts.enrolment import PackageEvent, TokenEvent
 from countersign_contracts.event import EVENTS, SERVICES, Event
 from countersign_contracts.fleet import FleetEvent, PersonChanged
+from countersign_contracts.logins import LoginEvent
 from countersign_contracts.observation import ObserverIssued
 
 #: What a family of events puts in the place of a subject's `{token}`.
@@ -26,6 +28,8 @@ _TOKENS: tuple[tuple[type[Event], str], ...] = (
     (TokenEvent, "{agent_type}"),
     (PersonChanged, "people"),
     (ObserverIssued, "observers"),
+    (LoginEvent, "people"),
+    (RoleChanged, "roles"),
     (PackageEvent, "{agent_type}"),
     (TokenEvent, "{agent_type}"),
     (DeadLettered, "{stream}.{consumer}"),

@@ -19,6 +19,7 @@ from countersign_cli.main import app
 from countersign_cli.output import console
 from countersign_contracts.model import now
 from countersign_contracts.people_commands import ConfirmEnrolment
+from countersign_contracts.roles import EVERYTHING
 from countersign_harness.stack import Stack
 from countersign_registry.totp import code_of, step_at
 
@@ -153,9 +154,21 @@ async def test_whoami_is_for_people(desk: Desk) -> None:
     assert json.loads(await desk.says("whoami", "--json")) == {
         "name": "admin",
         "roles": ["admin"],
+        "permissions": sorted(EVERYTHING),
         "groups": [],
         "channels": [],
         "totp": False,
     }
     desk.tokens["nobody"] = "csp_nonsense"
     assert "not known" in await desk.refused("whoami", as_="nobody")
+
+
+async def test_roles_are_shown_given_and_removed(desk: Desk) -> None:
+    shown = await desk.says("roles")
+    assert re.search(r"approver +built in +1 +read, revoke, vote", shown)
+    assert "alice has reader, approver" in await desk.says(
+        "set-roles", "alice", "--role", "reader", "--role", "approver"
+    )
+    assert "there are admin, operator, approver, reader" in await desk.refused("set-roles", "alice", "--role", "chief")
+    assert "built in and stays" in await desk.refused("remove-role", "reader")
+    assert "no role `chief`" in await desk.refused("remove-role", "chief")

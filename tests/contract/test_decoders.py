@@ -34,6 +34,7 @@ from countersign_contracts.fleet import AgentRecord, Owner
 from countersign_contracts.ids import new_id
 from countersign_contracts.projection import BUCKETS, open_projection
 from countersign_executor.check import catalogue_errors
+from countersign_gateway.access_tokens import AccessTokens
 from countersign_gateway.credentials import Credentials
 from countersign_gateway.submission import BusSubmission, Submission, make_action, read_submission, wait_seconds
 from countersign_gateway.tracing import traceparent
@@ -406,7 +407,7 @@ def test_credentials_in_a_header(authorization: str) -> None:
     # a header is Latin-1 by the time it is read
     header = authorization.encode("utf-8", "replace").decode("latin-1")
     with pytest.raises(CountersignError) as refused:
-        Credentials(nobody, nobody).identify(header, AT)
+        Credentials(nobody, nobody, AccessTokens(TRUST, nobody, nobody)).identify(header, AT)
     assert refused.value.code == "unauthenticated"
 
 

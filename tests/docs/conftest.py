@@ -211,7 +211,8 @@ def _environment() -> dict[str, str]:
         str(Path(__file__).with_name("bin")),
     ]
     path = os.pathsep.join(folders)  # the last: a stand-in for curl, where there is none
-    return mine | {"PATH": path, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
+    own = {"COUNTERSIGN_CONFIG_DIR": "logins"}  # in the reader's folder, not the home of who runs the tests
+    return mine | own | {"PATH": path, "COLUMNS": "200", "PYTHONUNBUFFERED": "1"}
 
 
 @pytest.fixture(scope="module")

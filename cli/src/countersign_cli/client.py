@@ -10,22 +10,23 @@ import http.client
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from countersign_contracts.errors import CountersignError, Unavailable
 
 from .embedded.datadir import DataDir
+from .login_store import LoginStore
 
 if TYPE_CHECKING:
     from .settings import ClientSettings
 
 
 class Client:
-    """Talks to a gateway with a token."""
+    """Talks to a gateway with a token, or with what ``token`` gives for each request; empty: with none."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str | Callable[[], str]) -> None:
         self.url = url.rstrip("/")
         self._token = token
         # no proxy: a local system must be reached even where one is configured for the internet
@@ -36,24 +37,21 @@ class Client:
 
     @classmethod
     def find(cls, settings: ClientSettings | None = None) -> Client:
-        """The system that the environment names, else the local one of this folder; raises what to do otherwise."""
+        """A client of :func:`gateway_url`, as who is logged in there; raises what to do otherwise."""
         from .settings import ClientSettings
 
         settings = settings or ClientSettings()
-        folder = DataDir(settings.data_dir)
-        run = folder.read_run()
-        url = settings.url or (run.urls.get("gateway") if run else None)
-        if url is None:
-            raise Unavailable(
-                f"no system found: start one with `countersign up` here (looked in {folder.root}),"
-                " or set COUNTERSIGN_URL and COUNTERSIGN_TOKEN"
-            )
-        token = settings.token
-        if token is None and settings.url is None:
-            token = (folder.root / "admin.token").read_text().strip()
-        if token is None:
-            raise CountersignError("set COUNTERSIGN_TOKEN to your token for " + url, code="unauthenticated")
-        return cls(url, token)
+        url = gateway_url(settings)
+        if settings.token is not None:
+            return cls(url, settings.token)
+        store = logins_of(settings)
+        if store.get(url) is not None:
+            return cls(url, lambda: store.access_token(url, refreshed))
+        if settings.url is None:
+            return cls(url, (DataDir(settings.data_dir).root / "admin.token").read_text().strip())
+        raise CountersignError(
+            f"`countersign login`, or set COUNTERSIGN_TOKEN to your token for {url}", code="unauthenticated"
+        )
 
     def get(self, path: str, query: Mapping[str, Any] | None = None, *, timeout_s: float = 30) -> Any:
         """GET; parameters that are None are left out."""
@@ -80,7 +78,7 @@ class Client:
         request = urllib.request.Request(  # noqa: S310  (the user names the URL)
             self.url + path,
             None if body is None else json.dumps(body).encode(),
-            {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json", **(headers or {})},
+            {**self._bearer(), "Content-Type": "application/json", **(headers or {})},
             method=method,
         )
         try:
@@ -99,7 +97,7 @@ class Client:
         Ends when the server ends it. Raises the :class:`CountersignError` that was answered, and `unavailable` when
         nothing at all comes for ``silence_s`` seconds.
         """
-        headers = {"Authorization": f"Bearer {self._token}", "Accept": "text/event-stream"}
+        headers = {**self._bearer(), "Accept": "text/event-stream"}
         request = urllib.request.Request(self.url + path, None, headers)  # noqa: S310  (the user names the URL)
         try:
             with self._opener.open(request, timeout=silence_s) as response:
@@ -116,6 +114,34 @@ class Client:
         except (urllib.error.URLError, TimeoutError, OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise Unavailable(f"{self.url} does not answer: {reason or type(error).__name__}") from None
+
+    def _bearer(self) -> dict[str, str]:
+        token = self._token() if callable(self._token) else self._token
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def gateway_url(settings: ClientSettings) -> str:
+    """The system that the environment names, else the local one of this folder; raises what to do otherwise."""
+    folder = DataDir(settings.data_dir)
+    run = folder.read_run()
+    url = settings.url or (run.urls.get("gateway") if run else None)
+    if url is None:
+        raise Unavailable(
+            f"no system found: start one with `countersign up` here (looked in {folder.root}),"
+            " or set COUNTERSIGN_URL and `countersign login`, or COUNTERSIGN_TOKEN"
+        )
+    return url.rstrip("/")
+
+
+def logins_of(settings: ClientSettings) -> LoginStore:
+    """What this user is logged in at."""
+    return LoginStore(settings.config_dir)
+
+
+def refreshed(url: str, refresh_token: str) -> Mapping[str, Any]:
+    """The next tokens of a login."""
+    issued: Mapping[str, Any] = Client(url, "").post("/api/v1/tokens", {"refresh_token": refresh_token})
+    return issued
 
 
 def query_of(parameters: Mapping[str, Any]) -> str:

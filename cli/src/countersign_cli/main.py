@@ -21,6 +21,7 @@ from .commands import (
 from .commands.apply import apply
 from .commands.backup import backup, restore
 from .commands.demo import demo
+from .commands.login import login, logout
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,8 +30,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "The execution control plane for AI agents. Finds the local system of this folder by itself, or another by"
-        " COUNTERSIGN_URL and COUNTERSIGN_TOKEN. Exit codes: 0 done, 1 refused or not as it should be, 2 usage,"
-        " 3 not reachable."
+        " COUNTERSIGN_URL and `countersign login` or COUNTERSIGN_TOKEN. Exit codes: 0 done, 1 refused or not as it"
+        " should be, 2 usage, 3 not reachable."
     ),
 )
 app.command()(system.up)
@@ -41,6 +42,9 @@ app.add_typer(approvals.app, name="approvals")
 app.add_typer(agents.app, name="agents")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(people.app, name="people")
+app.command()(login)
+app.command()(logout)
+app.command()(people.whoami)
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(stops.app, name="stops")
 app.add_typer(audit.app, name="audit")

@@ -15,6 +15,9 @@ class ClientSettings(BaseSettings):
 
     url: str | None = Field(default=None, description="the gateway, e.g. https://countersign.example.com")
     token: str | None = Field(default=None, description="your token")
+    config_dir: Path = Field(
+        default=Path("~/.config/countersign"), description="where `countersign login` keeps what it was given"
+    )
     data_dir: Path = Field(default=Path(".countersign"), description="data folder of a local system")
     http_cert_file: Path | None = Field(
         default=None, description="of a local system: the gateway serves TLS with this certificate"

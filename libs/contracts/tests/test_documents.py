@@ -109,20 +109,20 @@ def test_other_files_are_refused() -> None:
         ),
         (PROFILE.replace("environments: [dev, prod]\n", ""), 1, "environments", "is missing", None),
         (
-            PROFILE.replace("kind: profile", "kind: role"),
+            PROFILE.replace("kind: profile", "kind: badge"),
             1,
             "kind",
-            "`role` is unknown",
-            "agent, alert_rule, approval_rule, profile, tool, webhook",
+            "`badge` is unknown",
+            "agent, alert_rule, approval_rule, profile, role, tool, webhook",
         ),
         (
             PROFILE.replace("kind: profile\n", ""),
             1,
             "kind",
             "missing",
-            "agent, alert_rule, approval_rule, profile, tool, webhook",
+            "agent, alert_rule, approval_rule, profile, role, tool, webhook",
         ),
-        ("- a\n- b\n", 1, None, "mapping", "kind: agent, alert_rule, approval_rule, profile, tool, webhook"),
+        ("- a\n- b\n", 1, None, "mapping", "kind: agent, alert_rule, approval_rule, profile, role, tool, webhook"),
     ],
 )
 def test_each_error_says_where_and_what_is_allowed(

@@ -13,8 +13,9 @@ from countersign_contracts.control import Stop
 from countersign_contracts.envelope import Unverifiable
 from countersign_contracts.errors import Malformed
 from countersign_contracts.fleet import AgentRecord, Owner, PersonRecord
+from countersign_contracts.logins import LoginsRecord
 from countersign_contracts.model import Frozen
-from countersign_contracts.projection import AGENTS, BUCKETS, PEOPLE, STOPS, TOOLS, Bucket, open_projection
+from countersign_contracts.projection import AGENTS, BUCKETS, LOGINS, PEOPLE, STOPS, TOOLS, Bucket, open_projection
 from countersign_contracts.projection import seal_projection as seal
 from countersign_ledger import SigningKey
 
@@ -43,9 +44,11 @@ TOOL = ToolRecord(
 def record(request: pytest.FixtureRequest, at: datetime) -> Record:
     """A record of each bucket in turn, and its key."""
     stop = Stop(stop_id="stop_1", scope="env:prod", reason="incident", set_by="alice", set_at=at)
+    logins = LoginsRecord(name="ann", logins=("lgn_" + "0" * 32,), revision=1)
     records: dict[str, Record] = {
         "agents": (AGENTS, AGENT.agent_id, AGENT),
         "people": (PEOPLE, PERSON.key, PERSON),
+        "logins": (LOGINS, logins.key, logins),
         "tools": (TOOLS, TOOL.tool.name, TOOL),
         "stops": (STOPS, stop.stop_id, stop),
     }

@@ -12,7 +12,9 @@ import pytest
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import PersonRecord
 from countersign_contracts.model import now
+from countersign_gateway.access_tokens import AccessTokens
 from countersign_gateway.credentials import Credentials, PersonIdentity
+from countersign_ledger import TrustBundle
 
 ADMIN = PersonRecord(name="admin", roles=("admin",), token_sha256=hashlib.sha256(b"known").hexdigest(), revision=1)
 
@@ -27,9 +29,15 @@ class Bucket:
     def values(self) -> list[PersonRecord]:
         return self.records
 
+    def get(self, key: str) -> Any:
+        return next((record for record in self.records if record.key == key), None)
+
     def subscribe(self, callback: Callable[[str, Any], None]) -> None:
         for record in self.records:
             callback(record.key, record)
+
+
+NO_ACCESS = AccessTokens(TrustBundle.of("tests", []), Bucket(True), Bucket(True))
 
 
 @pytest.mark.parametrize(
@@ -44,12 +52,12 @@ class Bucket:
 )
 def test_a_token_is_called_unknown_only_once_all_were_read(agents: Bucket, people: Bucket, code: str) -> None:
     """Found by faults: who called a gateway that was starting was told that its credential is not known."""
-    credentials = Credentials(agents, people)
+    credentials = Credentials(agents, people, NO_ACCESS)
     with pytest.raises(CountersignError) as refusal:
         credentials.identify("Bearer other", now())
     assert refusal.value.code == code
 
 
 def test_a_token_that_was_read_counts_at_once() -> None:
-    found = Credentials(Bucket(False), Bucket(False, [ADMIN])).identify("Bearer known", now())
-    assert found == PersonIdentity("admin", ("admin",))
+    found = Credentials(Bucket(False), Bucket(False, [ADMIN]), NO_ACCESS).identify("Bearer known", now())
+    assert found == PersonIdentity.of(ADMIN)

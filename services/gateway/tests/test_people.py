@@ -54,7 +54,14 @@ def code(secret: str, away: int = 0) -> str:
 
 async def test_one_says_who_one_is_and_an_admin_sets_groups(door: World) -> None:
     me = await door.ok("GET", "/api/v1/me", as_="alice")
-    assert me == {"name": "alice", "roles": ["approver"], "groups": ["security"], "channels": [], "totp": False}
+    assert me == {
+        "name": "alice",
+        "roles": ["approver"],
+        "permissions": ["read", "revoke", "vote"],
+        "groups": ["security"],
+        "channels": [],
+        "totp": False,
+    }
     view = await door.ok("PUT", "/api/v1/people/alice/groups", {"groups": ["Payments Team", "b"]})
     assert view["groups"] == ["Payments Team", "b"]
     assert (await door.ok("GET", "/api/v1/me", as_="alice"))["groups"] == ["Payments Team", "b"]

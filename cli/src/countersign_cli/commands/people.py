@@ -28,7 +28,7 @@ _TRIES = 3
 @command
 def add(
     name: str,
-    role: Annotated[list[str], typer.Option(help="admin, operator, approver or reader; repeat for several.")],
+    role: Annotated[list[str], typer.Option(help="admin, operator, approver, reader or a declared role; several.")],
     group: Annotated[
         list[str] | None, typer.Option(help="A group; repeat for several. Without, a known person keeps theirs.")
     ] = None,
@@ -83,9 +83,46 @@ def whoami(json: Json = False) -> None:
     me = Client.find().get("/api/v1/me")
     if json:
         return print_json(me)
-    rows = [("name", me["name"]), ("roles", ", ".join(me["roles"])), ("groups", ", ".join(me.get("groups", [])))]
+    rows = [("name", me["name"]), ("roles", ", ".join(me["roles"])), ("may", ", ".join(me["permissions"]))]
+    rows += [("groups", ", ".join(me.get("groups", [])))]
     rows += [("also by", proofs(me))]
     table(("", ""), rows, "")
+
+
+@app.command()
+@command
+def roles(json: Json = False) -> None:
+    """List roles and what each allows; others than the built-in ones are declared (kind: role)."""
+    found = Client.find().get("/api/v1/roles")
+    if json:
+        return print_json(found)
+    rows = [
+        (r["name"], "built in" if r["built_in"] else "declared", r["people"], ", ".join(r["permissions"]))
+        for r in found["items"]
+    ]
+    table(("ROLE", "", "PEOPLE", "MAY"), rows, "no role")
+
+
+@app.command("set-roles")
+@command
+def set_roles(
+    name: str,
+    role: Annotated[list[str], typer.Option(help="A role; repeat for several. Those not named are taken away.")],
+    json: Json = False,
+) -> None:
+    """The roles a person has from now on, and no others; their token and logins stay."""
+    view = Client.find().send("PUT", f"/api/v1/people/{segment(name)}/roles", {"roles": role})
+    if json:
+        return print_json(view)
+    console.print(f"{escape(name)} has {', '.join(view['roles'])}")
+
+
+@app.command("remove-role")
+@command
+def remove_role(name: str) -> None:
+    """Remove a declared role that nobody has."""
+    Client.find().delete(f"/api/v1/roles/{segment(name)}")
+    console.print(f"role {escape(name)} is removed")
 
 
 @app.command()

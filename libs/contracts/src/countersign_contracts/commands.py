@@ -44,6 +44,7 @@ class PrepareChange(Command):
 
     reply: ClassVar[type[Frozen]] = ChangePlan
     change_id: str
+    by: str | None = Field(default=None, description="who wants it")
     documents: tuple[Document, ...]
 
 

@@ -76,7 +76,7 @@ class StopLifted(Event):
 class DeclaredChange(Frozen):
     """One declared thing before and after; a part that is absent did not exist or exists no more."""
 
-    kind: Literal["tool", "profile", "policy", "agent", "approval_rule", "webhook", "alert_rule"]
+    kind: Literal["tool", "profile", "policy", "agent", "approval_rule", "webhook", "alert_rule", "role"]
     name: str
     action: Literal["create", "update", "unchanged", "remove"]
     before: dict[str, Any] | None = None

@@ -19,10 +19,11 @@ from pydantic import BaseModel, StringConstraints, TypeAdapter, ValidationError
 from .alert_rules import AlertRule
 from .approval_rules import ApprovalRule, Webhook
 from .catalogue import AgentDeclaration, Document, FileError, Profile, Tool
+from .custom_roles import Role
 from .model import Frozen
 from .yaml_text import Loc, YamlProblem, YamlValue, read_yaml
 
-Kind = Literal["tool", "profile", "agent", "policy", "approval_rule", "webhook", "alert_rule"]
+Kind = Literal["tool", "profile", "agent", "policy", "approval_rule", "webhook", "alert_rule", "role"]
 PolicyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 
 
@@ -34,13 +35,14 @@ class PolicyFile(Frozen):
     text: str
 
 
-Declared: TypeAlias = Tool | Profile | AgentDeclaration | PolicyFile | ApprovalRule | Webhook | AlertRule
+Declared: TypeAlias = Tool | Profile | AgentDeclaration | PolicyFile | ApprovalRule | Webhook | AlertRule | Role
 
-_MODELS: Mapping[str, type[Tool | Profile | AgentDeclaration | ApprovalRule | Webhook | AlertRule]] = {
+_MODELS: Mapping[str, type[Tool | Profile | AgentDeclaration | ApprovalRule | Webhook | AlertRule | Role]] = {
     "agent": AgentDeclaration,
     "alert_rule": AlertRule,
     "approval_rule": ApprovalRule,
     "profile": Profile,
+    "role": Role,
     "tool": Tool,
     "webhook": Webhook,
 }

@@ -12,6 +12,7 @@ from .event import Event, Spec
 from .heartbeat import HEARTBEAT_S as HEARTBEAT_S
 from .ids import AgentId, Env, ProfileName, prefixed
 from .model import Frozen, Time
+from .roles import EVERYTHING, allows
 
 #: What people order.
 AgentStatus = Literal["active", "paused", "revoked"]
@@ -116,6 +117,10 @@ class CredentialsRevoked(FleetEvent):
     credential_ids: tuple[str, ...]
 
 
+#: One of the built-in roles, or one that is declared.
+RoleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+
+
 class ChannelIdentity(Frozen):
     """Who a person is in a channel, as they confirmed it themselves."""
 
@@ -133,7 +138,8 @@ class PersonRecord(Frozen):
     """A person (or automation) who may operate Countersign over HTTP and the CLI; bucket ``people``."""
 
     name: str
-    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...]
+    roles: tuple[RoleName, ...]
+    granted: tuple[str, ...] = Field(default=(), description="permissions by those roles that are not built in")
     token_sha256: str
     status: Literal["active", "removed"] = "active"
     groups: tuple[GroupName, ...] = ()
@@ -146,6 +152,15 @@ class PersonRecord(Frozen):
         """The bucket's key."""
         return person_key(self.name)
 
+    @property
+    def permissions(self) -> frozenset[str]:
+        """All that the roles allow; a name that is no role allows nothing."""
+        return frozenset(p for p in EVERYTHING if self.may(p))
+
+    def may(self, permission: str) -> bool:
+        """Whether a role allows it."""
+        return permission in EVERYTHING and (permission in self.granted or allows(self.roles, permission))
+
 
 class PersonChanged(Event):
     """A person was added, changed (roles, groups, token, channels) or removed."""
@@ -153,6 +168,7 @@ class PersonChanged(Event):
     spec: ClassVar[Spec] = Spec("FLEET", "fleet.person_changed.{token}", ("registry",))
     person: str
     roles: tuple[str, ...]
+    granted: tuple[str, ...] = ()
     status: Literal["active", "removed"]
     groups: tuple[GroupName, ...] = ()
     channels: tuple[ChannelIdentity, ...] = ()

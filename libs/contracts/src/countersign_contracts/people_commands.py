@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints
 
 from .approval_rules import GroupName, PersonName
 from .command import Command, Done, Rpc
-from .fleet import ChannelIdentity
+from .fleet import ChannelIdentity, RoleName
 from .model import Frozen, Time
 
 OneTimeCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
@@ -39,13 +39,27 @@ class IssuedToken(Frozen):
 
 
 class AddPerson(Command):
-    """Add a person, or give a known one a new token and roles. Without ``groups`` a known one keeps theirs."""
+    """Add a person, or give a known one a new token and roles. Without ``groups`` a known one keeps theirs.
+
+    Raises `invalid` for a role that there is not, and `forbidden` where ``by`` may not do what the person may, before
+    or after.
+    """
 
     rpc: ClassVar[Rpc] = Rpc("registry", "add_person")
     reply: ClassVar[type[Frozen]] = IssuedToken
     name: PersonName
-    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...] = Field(min_length=1)
+    roles: tuple[RoleName, ...] = Field(min_length=1, max_length=32)
     groups: tuple[GroupName, ...] | None = Field(default=None, max_length=64)
+    by: str
+
+
+class SetRoles(Command):
+    """The roles a person has from now on; their token and logins stay. Raises as :class:`AddPerson` does."""
+
+    rpc: ClassVar[Rpc] = Rpc("registry", "set_roles")
+    reply: ClassVar[type[Frozen]] = PersonView
+    name: PersonName
+    roles: tuple[RoleName, ...] = Field(min_length=1, max_length=32)
     by: str
 
 

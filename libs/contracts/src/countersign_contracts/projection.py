@@ -19,6 +19,7 @@ from .control import Stop
 from .envelope import Unverifiable
 from .errors import Malformed
 from .fleet import AgentRecord, PersonRecord
+from .logins import LoginsRecord
 from .model import Frozen, loads
 
 P = TypeVar("P", bound=Frozen)
@@ -41,9 +42,10 @@ class Bucket:
 
 AGENTS = Bucket("agents", "registry", AgentRecord, ("gateway", "policy", "executor"))
 PEOPLE = Bucket("people", "registry", PersonRecord, ("gateway", "approvals", "slack"))
+LOGINS = Bucket("logins", "registry", LoginsRecord, ("gateway",))
 TOOLS = Bucket("tools", "executor", ToolRecord, ("gateway", "policy", "approvals"))
 STOPS = Bucket("stops", "executor", Stop, ("gateway", "policy"))
-BUCKETS: tuple[Bucket, ...] = (AGENTS, PEOPLE, TOOLS, STOPS)
+BUCKETS: tuple[Bucket, ...] = (AGENTS, PEOPLE, LOGINS, TOOLS, STOPS)
 
 
 def _message(bucket: Bucket, key: str, body: bytes) -> bytes:

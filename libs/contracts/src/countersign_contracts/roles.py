@@ -1,4 +1,4 @@
-"""What the roles of people allow, whichever door they come through."""
+"""What the built-in roles of people allow, whichever door they come through. Others are declared (kind `role`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ PERMISSIONS: dict[str, frozenset[str]] = {
     "operator": frozenset({"read", "revoke", "stop", "fleet", "declare", "cancel", "reconcile", "deadletters"}),
     "approver": frozenset({"read", "vote", "revoke"}),
     "reader": frozenset({"read"}),
+}
+#: Every permission there is. Nothing is allowed that is not one of these.
+EVERYTHING: frozenset[str] = PERMISSIONS["admin"]
+#: What the built-in roles are for, as people are told.
+MEANT_FOR: dict[str, str] = {
+    "admin": "everything",
+    "operator": "runs the system and its agents; does not vote",
+    "approver": "decides on what is held, and revokes standing approvals",
+    "reader": "sees everything and changes nothing",
 }
 
 

@@ -18,16 +18,20 @@ from . import (
     approvals,
     commands,
     control,
+    custom_roles,
     dead_letter_commands,
     enrolment,
     fleet,
+    logins,
     observation,
     people_commands,
+    provider_commands,
     slack_commands,
     subjects,
     telemetry,
     webhook_commands,
 )
+from .access_token import TYPE as ACCESS_TOKEN_TYPE
 from .command import COMMANDS
 from .event import EVENTS
 from .projection import BUCKETS
@@ -43,11 +47,14 @@ DEFINED_IN = (
     approvals,
     commands,
     control,
+    custom_roles,
     dead_letter_commands,
     enrolment,
     fleet,
+    logins,
     observation,
     people_commands,
+    provider_commands,
     telemetry,
     webhook_commands,
     slack_commands,
@@ -208,6 +215,7 @@ def emits(service: str) -> frozenset[str]:
         "policy": {WARRANT_TYPE},
         "audit": {CHECKPOINT_TYPE, REPEATED_TYPE, UNVERIFIED_TYPE},
         "gateway": {RESULT_TYPE, RESULTS_TYPE},
+        "registry": {ACCESS_TOKEN_TYPE},
     }.get(service, set())
     return frozenset(types)
 

@@ -5,7 +5,6 @@ Only policy issues it. The executor uses it up: ``jti`` is the request id, and a
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationError
 from countersign_ledger import SigningKey, TrustBundle, UntrustedError
 
 from .actions import Action
+from .base64url import decode, encode
 from .errors import Refused
 from .ids import Digest
 from .model import Frozen, explain
@@ -68,8 +68,8 @@ def issue(
     if approval_id:
         claims["approval_id"] = approval_id
     header = {"alg": _ALGORITHM, "kid": key.kid, "typ": TYPE}
-    signed = b".".join((_encode(orjson.dumps(header)), _encode(orjson.dumps(claims))))
-    return b".".join((signed, _encode(key.sign(signed)))).decode("ascii")
+    signed = b".".join((encode(orjson.dumps(header)), encode(orjson.dumps(claims))))
+    return b".".join((signed, encode(key.sign(signed)))).decode("ascii")
 
 
 def verify(
@@ -101,11 +101,11 @@ def _read(token: str, trust: TrustBundle) -> Warrant:
     try:
         signed, signature = token.rsplit(".", 1)
         head, payload = signed.split(".")
-        header = orjson.loads(_decode(head))
+        header = orjson.loads(decode(head))
         if header.get("alg") != _ALGORITHM or header.get("typ") != TYPE or set(header) != {"alg", "typ", "kid"}:
             raise InvalidWarrant(f"the token is {header.get('typ')!r} by {header.get('alg')!r}, not a warrant by EdDSA")
-        trust.verify(str(header["kid"]), TYPE, signed.encode("ascii"), _decode(signature))
-        warrant = Warrant.model_validate_json(_decode(payload))
+        trust.verify(str(header["kid"]), TYPE, signed.encode("ascii"), decode(signature))
+        warrant = Warrant.model_validate_json(decode(payload))
     except UntrustedError as error:
         raise InvalidWarrant(f"the warrant's signer is not trusted: {error}") from None
     except (ValueError, AttributeError) as error:
@@ -114,15 +114,3 @@ def _read(token: str, trust: TrustBundle) -> Warrant:
     if warrant.iss != ISSUER or warrant.aud != AUDIENCE:
         raise InvalidWarrant(f"the warrant is by {warrant.iss!r} for {warrant.aud!r}, not by {ISSUER} for {AUDIENCE}")
     return warrant
-
-
-def _encode(raw: bytes) -> bytes:
-    return urlsafe_b64encode(raw).rstrip(b"=")
-
-
-def _decode(part: str) -> bytes:
-    """Base64url without padding, in its one canonical form: another spelling of the same token is refused."""
-    raw = urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    if urlsafe_b64encode(raw).rstrip(b"=") != part.encode("ascii"):
-        raise ValueError("not canonical base64url")
-    return raw

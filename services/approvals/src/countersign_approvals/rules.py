@@ -13,9 +13,6 @@ from countersign_contracts.approvals import ApprovalState, AskedBy, Vote, open_s
 from countersign_contracts.errors import CountersignError, Refused
 from countersign_contracts.fleet import PersonRecord
 
-#: Who may vote at all; an administrator may do everything.
-VOTING_ROLES = frozenset({"approver", "admin"})
-
 
 class VoteRefused(Refused):
     """Whoever votes is not entitled to decide on this, and why."""
@@ -49,7 +46,7 @@ def asked(approvers: Iterable[Approver], held: ActionHeld) -> frozenset[str]:
 
 def is_approver(person: PersonRecord | None) -> bool:
     """Whether this is somebody who may vote at all."""
-    return person is not None and person.status == "active" and bool(VOTING_ROLES & set(person.roles))
+    return person is not None and person.status == "active" and person.may("vote")
 
 
 def known_as(person: PersonRecord) -> frozenset[str]:

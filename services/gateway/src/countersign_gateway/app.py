@@ -7,9 +7,10 @@ from countersign_chassis.sealing import DigestKey, SealKey, read_key
 from countersign_chassis.stored import StoredMessages
 from countersign_chassis.tls import ServerCertificate
 from countersign_contracts.actions import FINAL_STATES
-from countersign_contracts.projection import AGENTS, PEOPLE, STOPS, TOOLS
+from countersign_contracts.projection import AGENTS, LOGINS, PEOPLE, STOPS, TOOLS
 
 from .acceptance import Acceptance
+from .access_tokens import AccessTokens
 from .amendments import Amendments
 from .approval_rows import ApprovalRows
 from .approvals import Approvals
@@ -64,6 +65,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     unproven = metrics.gauge("countersign_ends_not_on_record", "Ended actions whose end the ledger does not have")
 
     agents, people = service.mirror(AGENTS), service.mirror(PEOPLE)
+    logins = service.mirror(LOGINS)
     tools, stops = service.mirror(TOOLS), service.mirror(STOPS)
     door = service.connection("gateway", settings.nats_agents_creds_file)
     store = Store(service.db)
@@ -113,7 +115,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         service.log,
     )
     recording = Recording(settings, store, service.bus, unproven, service.log)
-    changes = Changes(service.db, service.bus, tools, agents, service.log)
+    changes = Changes(service.db, service.bus, tools, agents, people, service.log)
     letters = DeadLetters(
         StoredMessages(service.bus.connection, STREAM), service.bus, service.trust, dead, oldest_dead, service.log
     )
@@ -124,7 +126,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         acceptance=acceptance,
         cancellation=cancellation,
         waiters=waiters,
-        credentials=Credentials(agents, people),
+        credentials=Credentials(agents, people, AccessTokens(service.trust, logins, people)),
         changes=changes,
         dead_letters=letters,
         following=following,
@@ -133,6 +135,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         ingress=ingress,
         agents=agents,
         people=people,
+        logins=logins,
         tools=tools,
         stops=stops,
         trust=service.trust,

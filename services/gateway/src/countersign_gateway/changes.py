@@ -28,7 +28,7 @@ from countersign_contracts.commands import (
 )
 from countersign_contracts.control import DeclaredChange
 from countersign_contracts.errors import CountersignError, Unavailable
-from countersign_contracts.fleet import AgentRecord
+from countersign_contracts.fleet import AgentRecord, PersonRecord
 from countersign_contracts.ids import prefixed
 from countersign_contracts.model import now
 
@@ -55,12 +55,19 @@ class Changes:
     """Drives declared changes through their owners."""
 
     def __init__(
-        self, db: Database, bus: Bus, tools: Mirror[ToolRecord], agents: Mirror[AgentRecord], log: Any
+        self,
+        db: Database,
+        bus: Bus,
+        tools: Mirror[ToolRecord],
+        agents: Mirror[AgentRecord],
+        people: Mirror[PersonRecord],
+        log: Any,
     ) -> None:
         self._db = db
         self._bus = bus
         self._tools = tools
         self._agents = agents
+        self._people = people
         self._log = log
         self._one_at_a_time = asyncio.Lock()
 
@@ -73,7 +80,7 @@ class Changes:
         async with self._one_at_a_time:
             await self.redrive()
             change_id = prefixed("chg")
-            plans = await self._prepare(change_id, tuple(documents))
+            plans = await self._prepare(change_id, by, tuple(documents))
             errors = _merged(plans)
             changes = tuple(change for plan in plans.values() for change in plan.changes)
             changed = [owner for owner, plan in plans.items() if any(c.action != "unchanged" for c in plan.changes)]
@@ -102,9 +109,9 @@ class Changes:
             self._log.info("finishing an interrupted change", change=row["change_id"])
             await self._commit(row["change_id"], row["by"], documents, orjson.loads(row["bases"]), list(row["pending"]))
 
-    async def _prepare(self, change_id: str, documents: tuple[Document, ...]) -> dict[str, ChangePlan]:
+    async def _prepare(self, change_id: str, by: str, documents: tuple[Document, ...]) -> dict[str, ChangePlan]:
         plans = await asyncio.gather(
-            *(self._bus.ask(prepare(change_id=change_id, documents=documents)) for prepare, _ in OWNERS.values())
+            *(self._bus.ask(prepare(change_id=change_id, by=by, documents=documents)) for prepare, _ in OWNERS.values())
         )
         return dict(zip(OWNERS, plans, strict=True))
 
@@ -144,6 +151,10 @@ class Changes:
                 await self._tools.fetch(change.name)
             elif change.kind == "agent":
                 await self._agents.fetch(change.name)
+            elif change.kind == "role":
+                for person in self._people.values():
+                    if change.name in person.roles:
+                        await self._people.fetch(person.key)
 
     async def run(self) -> None:
         """Finish interrupted changes for ever."""

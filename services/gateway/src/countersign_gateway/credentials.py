@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from countersign_chassis import Mirror
+from countersign_contracts.access_token import looks_like_one
 from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.fleet import AgentRecord, Credential, PersonRecord
-from countersign_contracts.roles import able, allows
+from countersign_contracts.roles import able
+
+from .access_tokens import AccessTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,36 @@ class PersonIdentity:
 
     name: str
     roles: tuple[str, ...]
+    permissions: frozenset[str]
+
+    @classmethod
+    def of(cls, record: PersonRecord) -> PersonIdentity:
+        """The person of that record, with what their roles allow now."""
+        return cls(record.name, record.roles, record.permissions)
 
     def may(self, permission: str) -> bool:
         """Whether a role allows it."""
-        return allows(self.roles, permission)
+        return permission in self.permissions
 
 
 Identity = AgentIdentity | PersonIdentity
 
 
+def bearer(authorization: str | None) -> str:
+    """The token of ``Authorization: Bearer``; raises `unauthenticated` saying what to send."""
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise CountersignError(
+            "send `Authorization: Bearer <token>`; `countersign agents credentials <agent>` issues a token",
+            code="unauthenticated",
+        )
+    return token.strip()
+
+
 class Credentials:
     """Finds the holder of a token. Tokens are random, so a dictionary by hash leaks nothing by its timing."""
 
-    def __init__(self, agents: Mirror[AgentRecord], people: Mirror[PersonRecord]) -> None:
+    def __init__(self, agents: Mirror[AgentRecord], people: Mirror[PersonRecord], access: AccessTokens) -> None:
         self._agents: dict[str, tuple[str, Credential]] = {}
         self._hashes: dict[str, set[str]] = {}
         self._people: dict[str, PersonRecord] = {}
@@ -47,6 +67,7 @@ class Credentials:
         people.subscribe(self._person)
         self._mirror = agents
         self._people_mirror = people
+        self._access = access
 
     def _agent(self, _: str, record: AgentRecord) -> None:
         for old in self._hashes.pop(record.agent_id, set()):
@@ -70,15 +91,12 @@ class Credentials:
 
         Raises :class:`Unavailable` for a token that is not known while the gateway is starting.
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
-            raise CountersignError(
-                "send `Authorization: Bearer <token>`; `countersign agents credentials <agent>` issues a token",
-                code="unauthenticated",
-            )
-        digest = hashlib.sha256(token.strip().encode()).hexdigest()
+        token = bearer(authorization)
+        if looks_like_one(token):
+            return PersonIdentity.of(self._access.holder(token, at))
+        digest = hashlib.sha256(token.encode()).hexdigest()
         if person := self._people.get(digest):
-            return PersonIdentity(person.name, person.roles)
+            return PersonIdentity.of(person)
         if found := self._agents.get(digest):
             agent_id, credential = found
             if credential.expires_at is not None and credential.expires_at <= at:
@@ -118,5 +136,8 @@ def require_person(identity: Identity, permission: str) -> PersonIdentity:
             f"agent {identity.agent_id} may not do this; it takes a person's token with role {able(permission)}"
         )
     if not identity.may(permission):
-        raise Refused(f"{identity.name} has {', '.join(identity.roles)}; this takes {able(permission)}")
+        raise Refused(
+            f"{identity.name} has {', '.join(identity.roles)}; this takes {able(permission)}, or another role that"
+            f" allows `{permission}`"
+        )
     return identity

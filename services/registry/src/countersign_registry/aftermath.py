@@ -25,6 +25,7 @@ class Aftermath:
         outbox: Outbox,
         agents: Projection,
         people: Projection,
+        logins: Projection,
         revocations: Revocations,
         changed: asyncio.Event,
         failpoints: Failpoints,
@@ -33,13 +34,20 @@ class Aftermath:
         self._outbox = outbox
         self._agents = agents
         self._people = people
+        self._logins = logins
         self._revocations = revocations
         self._changed = changed
         self._failpoints = failpoints
         self._log = log
 
     async def of(
-        self, *, within_s: float, agents: Sequence[str] = (), people: Sequence[str] = (), revoke: bool = False
+        self,
+        *,
+        within_s: float,
+        agents: Sequence[str] = (),
+        people: Sequence[str] = (),
+        logins: Sequence[str] = (),
+        revoke: bool = False,
     ) -> list[str]:
         """Do what follows; returns why something is not done yet, if so. It is then done by itself, later.
 
@@ -53,6 +61,8 @@ class Aftermath:
             steps.append(self._agents.show(agents))
         if people:
             steps.append(self._people.show(people))
+        if logins:
+            steps.append(self._logins.show(logins))
         if revoke:
             steps.append(self._revocations.enforce())
         return [reason for reason in await asyncio.gather(*(self._done(step, within_s) for step in steps)) if reason]

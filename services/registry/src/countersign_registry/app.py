@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import get_args
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
 from countersign_chassis.at_rest import RestKeys
@@ -25,6 +26,7 @@ from countersign_contracts.commands import (
     RegisterAgent,
     SetAgentStatus,
 )
+from countersign_contracts.custom_roles import ListRoles, RemoveRole
 from countersign_contracts.enrolment import (
     ChallengeAgent,
     CreateDiscoveryToken,
@@ -36,6 +38,7 @@ from countersign_contracts.enrolment import (
     RevokeDiscoveryToken,
 )
 from countersign_contracts.fleet import person_key
+from countersign_contracts.logins import EndLogin, ListLogins, LogIn, LoginEnd, RefreshLogin
 from countersign_contracts.model import now
 from countersign_contracts.observation import IssueObserver
 from countersign_contracts.people_commands import (
@@ -47,11 +50,13 @@ from countersign_contracts.people_commands import (
     RemovePerson,
     RemoveTotp,
     SetGroups,
+    SetRoles,
     StartEnrolment,
     StartTotp,
     VerifyTotp,
 )
-from countersign_contracts.projection import AGENTS, PEOPLE
+from countersign_contracts.projection import AGENTS, LOGINS, PEOPLE
+from countersign_contracts.provider_commands import DescribeProvider, LogInWithProvider
 from countersign_contracts.telemetry import ReadHealth, ReadLogs, ReadMetrics
 
 from .aftermath import Aftermath
@@ -70,6 +75,8 @@ from .enrolment_store import EnrolmentStore
 from .evaluating import Evaluating
 from .gauges import Gauges
 from .heartbeats import Heartbeats
+from .login_store import LoginStore
+from .logins import LoginCommands, LoginEnds
 from .nats_users import AgentsAccount
 from .one_time_codes import OneTimeCodes
 from .orders import Orders
@@ -81,7 +88,12 @@ from .person_changes import PersonChanges
 from .phase_store import PhaseStore
 from .presence import Presence
 from .projections import Projection
+from .provider import OpenIdProvider
+from .provider_logins import ProviderLogins
+from .provider_store import ProviderStore
 from .revocations import Revocations
+from .role_store import RoleStore
+from .roles import RoleChanges, RoleCommands
 from .scanning import Discovery, Folders
 from .service_api import Observers, ServiceApi
 from .settings import Settings
@@ -114,6 +126,13 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     codes_refused = metrics.counter(
         "countersign_codes_refused", "Enrolment codes and one-time codes refused", ["kind", "code"]
     )
+    logins_ended = metrics.counter(
+        "countersign_logins_ended",
+        "Logins of people that ended before their time; `reused`: a refresh token was copied",
+        ["reason"],
+    )
+    for reason in get_args(LoginEnd):
+        logins_ended.labels(reason)
     agents_by_status = metrics.gauge("countersign_agents", "Agents", ["status"])
     agents_by_phase = metrics.gauge(
         "countersign_agents_seen", "Agents that are not revoked, by what they are seen to do", ["phase"]
@@ -154,6 +173,19 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         failpoints,
         log,
     )
+    login_store = LoginStore(service.db)
+    logins_shown = Projection(
+        LOGINS,
+        Lock.LOGINS,
+        login_store,
+        person_key,
+        store,
+        service.projector(LOGINS),
+        core,
+        settings.projection_check_s,
+        failpoints,
+        log,
+    )
     revocations = Revocations(
         account,
         settings,
@@ -168,17 +200,49 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     presence = Presence(service.db, PhaseStore(service.db), outbox, fleet, phase_changes, agents_by_phase, log)
     heartbeats = Heartbeats(store, fleet, presence, settings.heartbeat_flush_s, received, refused, log)
     gauges = Gauges(store, changed, agents_by_status, outbox_pending)
-    aftermath = Aftermath(outbox, agents_shown, people_shown, revocations, changed, failpoints, log)
+    aftermath = Aftermath(outbox, agents_shown, people_shown, logins_shown, revocations, changed, failpoints, log)
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
     upkeep = Upkeep(store, outbox, aftermath, heartbeats)
     codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
-    people = PeopleCommands(people_store, codes, person_changes, settings.admin_token_file, log)
+    login_ends = LoginEnds(login_store, outbox, logins_ended)
+    role_store = RoleStore(service.db)
+    roles = RoleCommands(role_store, person_changes, outbox)
+    provider_store = ProviderStore()
+    people = PeopleCommands(
+        people_store, codes, roles, provider_store, login_ends, person_changes, settings.admin_token_file, log
+    )
+    logins = LoginCommands(
+        login_store,
+        people_store,
+        login_ends,
+        outbox,
+        aftermath,
+        service.key,
+        access_s=settings.access_token_s,
+        login_s=settings.login_s,
+        clock=now,
+    )
+    provider_logins = ProviderLogins(
+        _provider(settings),
+        provider_store,
+        people_store,
+        codes,
+        person_changes,
+        roles,
+        login_ends,
+        logins,
+        person_claim=settings.oidc_person_claim,
+        groups_claim=settings.oidc_groups_claim,
+        roles_of_groups=settings.oidc_roles_of_groups,
+        clock=now,
+    )
     channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
     one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
     alert_store = AlertStore(service.db)
     alerts = AlertCommands(store, alert_store, outbox)
     evaluating = Evaluating(store, alert_store, outbox, fleet, settings, metrics, failpoints, now, log)
-    changes = Changes(store, alert_store, outbox, aftermath)
+    role_changes = RoleChanges(role_store, people_store, outbox)
+    changes = Changes(store, alert_store, people_store, role_store, role_changes, outbox, aftermath)
     orders = Orders(store, outbox, aftermath)
     enrolments = EnrolmentStore(service.db)
     tokens = TokenCommands(store, enrolments, outbox, aftermath, account)
@@ -216,12 +280,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     core.on_reconnect(outbox.restarted)
     core.on_reconnect(agents_shown.restarted)
     core.on_reconnect(people_shown.restarted)
+    core.on_reconnect(logins_shown.restarted)
     system.on_reconnect(revocations.restarted)
 
     service.on_start(people.ensure_admin)
     service.on_start(revocations.start)
     service.on_start(agents_shown.start)
     service.on_start(people_shown.start)
+    service.on_start(logins_shown.start)
     service.on_start(heartbeats.start)
     service.on_start(doors.start)
     service.on_start(days.start)
@@ -229,6 +295,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.ready_check("void NATS users", revocations.unready)
     service.ready_check("bucket agents", agents_shown.unready)
     service.ready_check("bucket people", people_shown.unready)
+    service.ready_check("bucket logins", logins_shown.unready)
 
     service.answer(RegisterAgent, agents.register)
     service.answer(ListAgents, agents.list)
@@ -254,7 +321,16 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(AddPerson, people.add)
     service.answer(RemovePerson, people.remove)
     service.answer(ListPeople, people.list)
+    service.answer(LogIn, logins.log_in)
+    service.answer(RefreshLogin, logins.refresh)
+    service.answer(DescribeProvider, provider_logins.describe)
+    service.answer(LogInWithProvider, provider_logins.log_in)
+    service.answer(ListLogins, logins.listed)
+    service.answer(EndLogin, logins.end)
     service.answer(SetGroups, people.set_groups)
+    service.answer(SetRoles, people.set_roles)
+    service.answer(ListRoles, roles.list)
+    service.answer(RemoveRole, roles.remove)
     service.answer(StartEnrolment, channels.start)
     service.answer(ConfirmEnrolment, channels.confirm)
     service.answer(RemoveChannel, channels.remove)
@@ -282,6 +358,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.background(revocations.run, "revocations")
     service.background(agents_shown.run, "bucket agents")
     service.background(people_shown.run, "bucket people")
+    service.background(logins_shown.run, "bucket logins")
     service.background(heartbeats.run, "heartbeats")
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")
@@ -293,3 +370,15 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.on_stop(heartbeats.stop)
     service.on_stop(doors.drain)
     return service
+
+
+def _provider(settings: Settings) -> OpenIdProvider | None:
+    if settings.oidc_issuer is None or settings.oidc_client_id is None:
+        return None
+    return OpenIdProvider(
+        settings.oidc_issuer,
+        settings.oidc_client_id,
+        settings.oidc_client_secret_file,
+        settings.oidc_scopes,
+        allow_private=settings.oidc_allow_private,
+    )

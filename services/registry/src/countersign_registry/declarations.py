@@ -17,9 +17,11 @@ from countersign_contracts.canonical import canonical
 from countersign_contracts.catalogue import AgentDeclaration, Document, FileError
 from countersign_contracts.commands import ChangePlan
 from countersign_contracts.control import DeclaredChange
+from countersign_contracts.custom_roles import Role
 from countersign_contracts.documents import Parsed, read_documents
 from countersign_contracts.fleet import AgentRecord
 
+from . import role_declarations
 from .lifecycle import RESERVED_HINT, RESERVED_IDS, Agent, Change, faults, redeclare, registered
 
 _DESCRIBED = ("name", "owner", "profile", "environments", "heartbeat_s")
@@ -27,9 +29,10 @@ _DESCRIBED = ("name", "owner", "profile", "environments", "heartbeat_s")
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The agents of a change's files, in the order of their ids, its alert rules, and what is wrong in any file."""
+    """The agents, roles and alert rules of a change's files, by id or name, and what is wrong in any of the files."""
 
     agents: tuple[tuple[Parsed, AgentDeclaration], ...]
+    roles: Mapping[str, tuple[Parsed, Role]]
     errors: tuple[FileError, ...]
     rules: tuple[AlertRule, ...] = ()
 
@@ -44,7 +47,8 @@ def read(documents: Iterable[Document]) -> Declared:
     parsed, errors = read_documents(documents)
     agents = [(item, item.model) for item in parsed if isinstance(item.model, AgentDeclaration)]
     rules = tuple(item.model for item in parsed if isinstance(item.model, AlertRule))
-    return Declared(tuple(sorted(agents, key=lambda pair: pair[1].agent_id)), tuple(errors), rules)
+    by_id = tuple(sorted(agents, key=lambda pair: pair[1].agent_id))
+    return Declared(by_id, role_declarations.read(parsed), tuple(errors), rules)
 
 
 def plan(declared: Declared, present: Mapping[str, Agent]) -> ChangePlan:

@@ -145,6 +145,8 @@ class EnrolmentCommands:
         """A person is known by that identity no more; again is harmless. Raises `not_found`."""
         async with self._changes.transaction() as connection:
             person = await self._changes.known(connection, command.name)
+            if command.by != command.name:
+                await self._changes.require_authority(connection, command.by, person.permissions)
             kept = tuple(
                 each for each in person.channels if (each.channel, each.identity) != (command.channel, command.identity)
             )

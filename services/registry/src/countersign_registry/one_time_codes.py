@@ -119,6 +119,8 @@ class OneTimeCodes:
         at = self._clock()
         async with self._changes.transaction() as connection:
             person = await self._changes.known(connection, command.name)
+            if command.by != command.name:
+                await self._changes.require_authority(connection, command.by, person.permissions)
             generator = await self._codes.generator(connection, command.name)
             refusal = None
             if command.by == command.name and generator.secret is not None:

@@ -20,12 +20,16 @@ from countersign_contracts.people_commands import (
     PersonView,
     RemovePerson,
     SetGroups,
+    SetRoles,
 )
 
 from .codes_store import CodesStore
+from .logins import LoginEnds
 from .nats_users import read_secret
 from .people_store import PeopleStore
 from .person_changes import PersonChanges
+from .provider_store import ProviderStore
+from .roles import RoleCommands
 
 #: The person whose token is a file of the deployment; who can write that file administers it.
 ADMIN = "admin"
@@ -59,6 +63,11 @@ def renewed(known: PersonRecord | None, wanted: PersonRecord, groups: Iterable[s
     return wanted.model_copy(update=kept)
 
 
+def _present(known: PersonRecord | None) -> frozenset[str]:
+    """What a person may now."""
+    return frozenset() if known is None or known.status != "active" else known.permissions
+
+
 def in_order(groups: Iterable[str]) -> tuple[str, ...]:
     """Each group once, by name."""
     return tuple(sorted(set(groups)))
@@ -68,10 +77,21 @@ class PeopleCommands:
     """Answers the commands about people."""
 
     def __init__(
-        self, store: PeopleStore, codes: CodesStore, changes: PersonChanges, admin_token_file: Path, log: Any
+        self,
+        store: PeopleStore,
+        codes: CodesStore,
+        roles: RoleCommands,
+        providers: ProviderStore,
+        ends: LoginEnds,
+        changes: PersonChanges,
+        admin_token_file: Path,
+        log: Any,
     ) -> None:
         self._store = store
         self._codes = codes
+        self._roles = roles
+        self._providers = providers
+        self._ends = ends
         self._changes = changes
         self._admin_token_file = admin_token_file
         self._log = log
@@ -87,41 +107,55 @@ class PeopleCommands:
                 f"{self._admin_token_file} holds no token: one word of {MIN_TOKEN_CHARACTERS} characters at least"
             )
         wanted = PersonRecord(name=ADMIN, roles=("admin",), token_sha256=token_hash(token), revision=1)
+        at = now()
         async with self._store.transaction() as connection:
             known = await self._store.lock(connection, ADMIN)
-            if await self._changes.write(connection, known, renewed(known, wanted, None), "registry", now()):
+            if await self._changes.write(connection, known, renewed(known, wanted, None), "registry", at):
+                await self._ends.all_of(connection, ADMIN, "replaced", "registry", at)
                 self._log.info("person `admin` has the token of the admin token file")
 
     async def add(self, command: AddPerson) -> IssuedToken:
-        """Add a person, or give a known one (a removed one too) a new token and roles; the old token is void."""
+        """Add a person, or give a known one (a removed one too) a new token and roles.
+
+        The old token is void, and so are the logins that it, or another proof, started.
+        """
         not_admin(command.name, self._admin_token_file)
         token = f"csp_{secrets.token_urlsafe(32)}"
-        wanted = PersonRecord(
-            name=command.name,
-            roles=tuple(dict.fromkeys(command.roles)),
-            token_sha256=token_hash(token),
-            revision=1,
-        )
+        at = now()
         async with self._store.transaction() as connection:
-            known = await self._store.lock(connection, command.name)
-            changed = await self._changes.write(
-                connection, known, renewed(known, wanted, command.groups), command.by, now()
+            wanted = PersonRecord(
+                name=command.name,
+                roles=tuple(dict.fromkeys(command.roles)),
+                granted=await self._roles.granted(connection, command.roles),
+                token_sha256=token_hash(token),
+                revision=1,
             )
+            known = await self._store.lock(connection, command.name)
+            await self._changes.require_authority(connection, command.by, wanted.permissions | _present(known))
+            changed = await self._changes.write(
+                connection, known, renewed(known, wanted, command.groups), command.by, at
+            )
+            await self._ends.all_of(connection, command.name, "replaced", command.by, at)
+            await self._providers.taken_over(connection, command.name)
         revision = 1 if changed is None else changed.revision
         await self._changes.shown(command.name, command.rpc.timeout_s - 1)
         return IssuedToken(name=command.name, roles=wanted.roles, token=token, revision=revision)
 
     async def remove(self, command: RemovePerson) -> Done:
-        """Void a person's token, groups, channel identities and one-time codes. Again is harmless.
+        """Void a person's token, logins, groups, channel identities and one-time codes. Again is harmless.
 
         Raises `not_found`, and :class:`Unavailable` if it is committed and the gateways are not told yet.
         """
         not_admin(command.name, self._admin_token_file)
+        at = now()
         nothing = {"status": "removed", "groups": (), "channels": (), "totp": False}
         async with self._store.transaction() as connection:
             known = await self._changes.known(connection, command.name)
+            await self._changes.require_authority(connection, command.by, _present(known))
             await self._codes.forget(connection, command.name)
-            await self._changes.write(connection, known, known.model_copy(update=nothing), command.by, now())
+            await self._ends.all_of(connection, command.name, "removed", command.by, at)
+            await self._providers.taken_over(connection, command.name)
+            await self._changes.write(connection, known, known.model_copy(update=nothing), command.by, at)
         await self._changes.require_shown(
             command.name,
             command.rpc.timeout_s - 1,
@@ -129,10 +163,27 @@ class PeopleCommands:
         )
         return Done()
 
+    async def set_roles(self, command: SetRoles) -> PersonView:
+        """Give a person these roles and no others; raises as :meth:`add` and :meth:`remove` do."""
+        not_admin(command.name, self._admin_token_file)
+        async with self._store.transaction() as connection:
+            granted = await self._roles.granted(connection, command.roles)
+            known = await self._changes.active(connection, command.name)
+            wanted = known.model_copy(update={"roles": tuple(dict.fromkeys(command.roles)), "granted": granted})
+            await self._changes.require_authority(connection, command.by, wanted.permissions | _present(known))
+            await self._changes.write(connection, known, wanted, command.by, now())
+            await self._providers.set_provisioned(connection, command.name, False)
+            view = await self._changes.view(connection, command.name)
+        await self._changes.require_shown(
+            command.name, command.rpc.timeout_s - 1, f"the roles of `{command.name}` are set"
+        )
+        return view
+
     async def set_groups(self, command: SetGroups) -> PersonView:
         """Put a person into these groups and no others; raises `not_found`, and as :meth:`remove` does."""
         async with self._store.transaction() as connection:
             known = await self._changes.active(connection, command.name)
+            await self._changes.require_authority(connection, command.by, _present(known))
             wanted = known.model_copy(update={"groups": in_order(command.groups)})
             await self._changes.write(connection, known, wanted, command.by, now())
             view = await self._changes.view(connection, command.name)

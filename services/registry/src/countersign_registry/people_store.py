@@ -20,7 +20,9 @@ SELECT person.*,
        (SELECT json_agg(json_build_object('channel', channel, 'identity', identity, 'enrolled_at', enrolled_at)
                         ORDER BY channel, identity)
         FROM channel_identity WHERE person = person.name) AS channels,
-       EXISTS (SELECT FROM totp WHERE person = person.name AND secret IS NOT NULL) AS totp
+       EXISTS (SELECT FROM totp WHERE person = person.name AND secret IS NOT NULL) AS totp,
+       (SELECT array_agg(DISTINCT allowed ORDER BY allowed)
+        FROM role, unnest(role.permissions) AS allowed WHERE role.name = ANY(person.roles)) AS granted
 FROM person
 """
 _FIND = f"{_PERSON} WHERE name = $1"
@@ -60,7 +62,8 @@ class PeopleStore:
     async def save(self, connection: Connection, record: PersonRecord, at: datetime) -> None:
         """Write a locked person; ``at`` is when they were first added, if they are new.
 
-        Whether they have a one-time code generator says table `totp`, not the record.
+        Whether they have a one-time code generator says table `totp`, and what declared roles grant table `role`, not
+        the record.
         """
         await connection.execute(
             _SAVE,
@@ -76,6 +79,11 @@ class PeopleStore:
         await connection.executemany(
             _CHANNEL, [(each.channel, each.identity, record.name, each.enrolled_at) for each in record.channels]
         )
+
+    async def find(self, connection: Connection, name: str) -> PersonRecord | None:
+        """That person, if there is one, as they are now."""
+        row = await connection.fetchrow(_FIND, name)
+        return None if row is None else _record(row)
 
     async def view(self, connection: Connection, name: str) -> PersonView:
         """A person who is there."""
@@ -99,6 +107,7 @@ def _record(row: asyncpg.Record) -> PersonRecord:
     return PersonRecord(
         name=row["name"],
         roles=tuple(row["roles"]),
+        granted=tuple(row["granted"] or ()),
         token_sha256=row["token_sha256"],
         status=row["status"],
         groups=tuple(row["groups"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from countersign_contracts.ids import prefixed
 from countersign_contracts.people_commands import PersonView
 
 from .aftermath import Aftermath
+from .authority import require_all
 from .outbox import Outbox
 from .people_store import PeopleStore
 
@@ -34,9 +36,15 @@ def change_person(
     if known is not None and wanted.model_copy(update={"revision": revision}) == known:
         return None
     record = wanted.model_copy(update={"revision": 1 if known is None else revision + 1})
-    told = PersonChanged(
+    return PersonChange(record, change_told(record, by, at, event))
+
+
+def change_told(record: PersonRecord, by: str, at: datetime, event: str) -> PersonChanged:
+    """What is told of a person who is like that from now on."""
+    return PersonChanged(
         person=record.name,
         roles=record.roles,
+        granted=record.granted,
         status=record.status,
         groups=record.groups,
         channels=record.channels,
@@ -46,7 +54,6 @@ def change_person(
         at=at,
         event=event,
     )
-    return PersonChange(record, told)
 
 
 class PersonChanges:
@@ -79,6 +86,10 @@ class PersonChanges:
             )
         return known
 
+    async def require_authority(self, connection: Connection, by: str, permissions: Iterable[str]) -> None:
+        """Raises `forbidden` unless ``by`` is a person who may all of that themselves."""
+        require_all(by, await self._store.find(connection, by), permissions)
+
     async def write(
         self, connection: Connection, known: PersonRecord | None, wanted: PersonRecord, by: str, at: datetime
     ) -> PersonRecord | None:
@@ -97,7 +108,7 @@ class PersonChanges:
 
     async def shown(self, name: str, within_s: float) -> list[str]:
         """See to what follows a committed change; returns why others do not see it yet, if so."""
-        return await self._aftermath.of(within_s=within_s, people=[name])
+        return await self._aftermath.of(within_s=within_s, people=[name], logins=[name])
 
     async def require_shown(self, name: str, within_s: float, what: str) -> None:
         """As :meth:`shown`; raises :class:`Unavailable` if ``what`` was done and others do not see it yet."""

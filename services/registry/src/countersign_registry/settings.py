@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from countersign_chassis import ServiceSettings
 from countersign_contracts.agent_config import ConfigValues
 from countersign_contracts.enrolment import CREDENTIALS_S
+from countersign_contracts.fleet import RoleName
 
 
 class Settings(ServiceSettings):
@@ -46,6 +48,34 @@ class Settings(ServiceSettings):
         default=604_800, ge=60, description="how long after their end an agent may still renew its credentials"
     )
     admin_token_file: Path = Field(default=Path(".countersign/admin.token"), description="the token of person `admin`")
+    access_token_s: int = Field(
+        default=900, ge=1, le=3600, description="how long an access token of a person counts; then it is refreshed"
+    )
+    login_s: int = Field(
+        default=43_200,
+        ge=60,
+        le=2_592_000,
+        description="how long a login can be refreshed; then a proof is needed again",
+    )
+    oidc_issuer: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="OpenID provider that people log in with, as it names itself; https, unless on a private address",
+    )
+    oidc_client_id: str | None = Field(default=None, description="as which client; its redirect is loopback (RFC 8252)")
+    oidc_client_secret_file: Path | None = Field(default=None, description="the client's secret, where it has one")
+    oidc_scopes: tuple[str, ...] = Field(default=("openid", "email"), description="what is asked of the provider")
+    oidc_person_claim: str = Field(
+        default="email",
+        min_length=1,
+        description="claim that is a person's name to the letter; `email`: a verified one",
+    )
+    oidc_groups_claim: str | None = Field(default=None, description="claim with the provider's groups, e.g. `groups`")
+    oidc_roles_of_groups: dict[str, tuple[RoleName, ...]] = Field(
+        default={},
+        description="group of the provider to roles: who is in one is added by logging in, with these roles. As JSON",
+    )
+    oidc_allow_private: bool = Field(default=False, description="the provider may be on a private or loopback address")
     codes_key_file: Path = Field(
         default=Path(".countersign/keys/registry-codes.key"),
         description="encrypts the secrets of one-time codes and marks enrolment codes; the same for every registry",
@@ -69,3 +99,13 @@ class Settings(ServiceSettings):
         default=ConfigValues(),
         description="what this environment says of every agent's configuration, as JSON, below types and agents",
     )
+
+    @model_validator(mode="after")
+    def _whole_provider(self) -> Self:
+        if (self.oidc_issuer is None) != (self.oidc_client_id is None):
+            raise ValueError("oidc_issuer and oidc_client_id belong together: set both, or neither")
+        if self.oidc_issuer is not None and self.oidc_issuer.startswith("http:") and not self.oidc_allow_private:
+            raise ValueError("oidc_issuer: without https only with oidc_allow_private, on a private address")
+        if self.oidc_roles_of_groups and self.oidc_groups_claim is None:
+            raise ValueError("oidc_roles_of_groups needs oidc_groups_claim: which claim has the groups")
+        return self

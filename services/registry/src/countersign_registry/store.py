@@ -131,8 +131,9 @@ class Lock(IntEnum):
     DECLARE = 5
     ENROL = 6
     PACKAGES = 7
-    ALERTS = 21
+    LOGINS = 8
     TELEMETRY = 9
+    ALERTS = 10
 
 
 #: Advisory locks count for the whole database, so the registry's own have a first number of their own.

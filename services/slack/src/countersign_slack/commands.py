@@ -13,7 +13,7 @@ from countersign_contracts.commands import SetStop
 from countersign_contracts.control import Stop
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.people_commands import ConfirmEnrolment, PersonView
-from countersign_contracts.roles import able, allows
+from countersign_contracts.roles import able
 
 from .people import People
 from .refusals import Refusals
@@ -63,7 +63,7 @@ class SlashCommands:
         if person is None:
             await self._refusals.tell("not_enrolled", "ordered a stop", identity)
             return f"Nothing was stopped: you are linked to nobody here. {LINK}"
-        if not allows(person.roles, "stop"):
+        if not person.may("stop"):
             await self._refusals.tell("role", "ordered a stop", identity)
             return (
                 f"Nothing was stopped: it takes {able('stop')}, and {code(person.name)} has {', '.join(person.roles)}."

@@ -14,10 +14,10 @@ from countersign_contracts.errors import CountersignError, Refused
 from countersign_contracts.ids import AgentId, SessionId, ToolName, is_request_id
 from countersign_contracts.model import Frozen, Time
 
-from ..credentials import AgentIdentity, Identity, PersonIdentity, require_agent
+from ..credentials import AgentIdentity, Identity, PersonIdentity
 from ..store import Accepted
 from ..submission import Submission, Words, check_identity, read_submission, wait_seconds
-from .context import Caller, Needs, Parts, PartsOf, body_of
+from .context import Either, Needs, OnlyAgents, Parts, PartsOf, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1/actions", tags=["actions"], responses=RESPONSES)
@@ -43,6 +43,10 @@ class ReconcileBody(Frozen):
     note: Words = Field(min_length=1)
 
 
+Viewer = Annotated[Identity, Depends(Either("read", agents="its own actions"))]
+Canceller = Annotated[Identity, Depends(Either("cancel", agents="its own actions"))]
+
+
 def _json(result: Frozen, status: int, headers: dict[str, str] | None = None) -> Response:
     return Response(result.to_bytes(), status, headers, media_type="application/json")
 
@@ -61,14 +65,13 @@ def _json(result: Frozen, status: int, headers: dict[str, str] | None = None) ->
 )
 async def submit(
     request: Request,
-    caller: Caller,
+    agent: Annotated[AgentIdentity, Depends(OnlyAgents("itself"))],
     parts: PartsOf,
     prefer: Annotated[str | None, Header(description="`wait=N`: wait N seconds for the outcome")] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
     x_agent_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Ask for an action: 200 with the outcome if it ended while waiting, else 202 with where to follow it."""
-    agent = require_agent(caller)
     submission = read_submission(await body_of(request, parts.settings.max_body_bytes), Submission)
     check_identity(agent.agent_id, body=submission.agent_id, header=x_agent_id)
     wait_s = wait_seconds(prefer, default=parts.settings.default_wait_s, longest=parts.settings.max_wait_s)
@@ -135,7 +138,7 @@ async def visible(parts: Parts, caller: Identity, request_id: str) -> ActionResu
 @router.get("/{request_id}", response_model=ActionView)
 async def get(
     request_id: str,
-    caller: Caller,
+    caller: Viewer,
     parts: PartsOf,
     prefer: Annotated[str | None, Header(description="`wait=N`: wait N seconds for the outcome")] = None,
 ) -> Response:
@@ -156,7 +159,7 @@ async def get(
 
 @router.get("", response_model=ActionPage)
 async def page(
-    caller: Caller,
+    caller: Viewer,
     parts: PartsOf,
     agent_id: AgentId | None = None,
     session_id: SessionId | None = None,
@@ -191,14 +194,10 @@ async def page(
 
 
 @router.post("/{request_id}/cancel", response_model=ActionResult)
-async def cancel(request_id: str, caller: Caller, parts: PartsOf, body: CancelBody | None = None) -> Response:
+async def cancel(request_id: str, caller: Canceller, parts: PartsOf, body: CancelBody | None = None) -> Response:
     """Withdraw an action that is not granted yet; its own agent or an operator may."""
     result = await visible(parts, caller, request_id)
-    if isinstance(caller, PersonIdentity):
-        Needs("cancel")(caller)
-        by = caller.name
-    else:
-        by = f"agent:{caller.agent_id}"
+    by = caller.name if isinstance(caller, PersonIdentity) else f"agent:{caller.agent_id}"
     return _json(await parts.cancellation.cancel(result, by, body.reason if body else None), 200)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute
 
@@ -24,9 +24,10 @@ from . import (
     problems,
     telemetry,
     telemetry_socket,
+    tokens,
     webhooks,
 )
-from .context import Parts, PartsOf
+from .context import Parts, PartsOf, Public
 from .slack import slack_router
 from .versioning import Versioning
 
@@ -77,12 +78,18 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(agent.router)
     app.include_router(configuration.router)
     app.include_router(people.router)
+    app.include_router(tokens.router)
     app.include_router(webhooks.router)
     app.include_router(alerts.router)
     app.include_router(first_control_layer.router)
     app.include_router(slack_router())
 
-    @app.get("/api/v1/trust", tags=["audit"], name="trust_bundle")
+    @app.get(
+        "/api/v1/trust",
+        tags=["audit"],
+        name="trust_bundle",
+        dependencies=[Depends(Public("public keys, which verifiers need"))],
+    )
     async def trust_bundle(parts: PartsOf) -> Response:
         """The public keys, and what each may sign: what a verifier needs besides an export."""
         return Response(parts.trust.to_json(), media_type="application/json")

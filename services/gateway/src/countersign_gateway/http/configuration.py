@@ -24,15 +24,16 @@ from countersign_contracts.fleet import AgentType
 from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 
-from ..credentials import PersonIdentity, require_agent
+from ..credentials import AgentIdentity, PersonIdentity
 from ..submission import Words
-from .context import Caller, Needs, Parts, PartsOf
+from .context import Needs, OnlyAgents, Parts, PartsOf
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES, tags=["configuration"])
 
 Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
+Itself = Annotated[AgentIdentity, Depends(OnlyAgents("its own configuration"))]
 OwnLayer = Literal["agent", "runtime"]
 #: Versions are 32-bit numbers there.
 Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -82,15 +83,15 @@ async def effective_configuration(agent_id: AgentId, _: Reader, parts: PartsOf) 
 
 
 @router.get("/configuration", response_model=Configuration)
-async def own_configuration(caller: Caller, parts: PartsOf) -> Configuration:
+async def own_configuration(agent: Itself, parts: PartsOf) -> Configuration:
     """What counts for the agent that asks."""
-    return await _effective(require_agent(caller).agent_id, parts)
+    return await _effective(agent.agent_id, parts)
 
 
 @router.post("/configuration/applied", status_code=204)
-async def report_configuration(body: Configured, caller: Caller, parts: PartsOf) -> Response:
+async def report_configuration(body: Configured, agent: Itself, parts: PartsOf) -> Response:
     """The agent says that it applied a configuration, or why not."""
-    await parts.bus.ask(ReportConfigured(agent_id=require_agent(caller).agent_id, said=body))
+    await parts.bus.ask(ReportConfigured(agent_id=agent.agent_id, said=body))
     return Response(status_code=204)
 
 

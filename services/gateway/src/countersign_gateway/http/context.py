@@ -13,13 +13,14 @@ from countersign_contracts.catalogue import ToolRecord
 from countersign_contracts.control import Stop
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.fleet import AgentRecord, PersonRecord
+from countersign_contracts.logins import LoginsRecord
 from countersign_contracts.model import now
 from countersign_ledger import TrustBundle
 
 from ..acceptance import Acceptance
 from ..cancellation import Cancellation
 from ..changes import Changes
-from ..credentials import Credentials, Identity, PersonIdentity, require_person
+from ..credentials import AgentIdentity, Credentials, Identity, PersonIdentity, require_agent, require_person
 from ..dead_letters import DeadLetters
 from ..following import Following
 from ..following_agents import FollowingAgents
@@ -49,6 +50,7 @@ class Parts:
     ingress: Ingress
     agents: Mirror[AgentRecord]
     people: Mirror[PersonRecord]
+    logins: Mirror[LoginsRecord]
     tools: Mirror[ToolRecord]
     stops: Mirror[Stop]
     trust: TrustBundle
@@ -60,7 +62,7 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-_scheme = HTTPBearer(auto_error=False, description="an agent's credential, or a person's token")
+_scheme = HTTPBearer(auto_error=False, description="an agent's credential, or a person's token or access token")
 Scheme = Annotated[object, Depends(_scheme)]
 
 
@@ -73,14 +75,58 @@ Caller = Annotated[Identity, Depends(identify)]
 PartsOf = Annotated[Parts, Depends(parts_of)]
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call an endpoint, as its dependency checks it: a person with a role that allows ``permission``, an agent
+    for what ``agents`` says, or the ``public``. ``others``: the permission that it takes for what is not one's own.
+    """
+
+    permission: str | None = None
+    others: str | None = None
+    agents: str | None = None
+    public: str | None = None
+
+
 class Needs:
     """A dependency: a person with a role that allows ``permission``."""
 
     def __init__(self, permission: str) -> None:
+        self.access = Access(permission=permission)
         self.permission = permission
 
     def __call__(self, caller: Caller) -> PersonIdentity:
         return require_person(caller, self.permission)
+
+
+class Either:
+    """A dependency: an agent, for what ``agents`` says, or a person with a role that allows ``permission``."""
+
+    def __init__(self, permission: str, *, agents: str) -> None:
+        self.access = Access(permission=permission, agents=agents)
+        self.permission = permission
+
+    def __call__(self, caller: Caller) -> Identity:
+        return caller if isinstance(caller, AgentIdentity) else require_person(caller, self.permission)
+
+
+class OnlyAgents:
+    """A dependency: an agent, for what ``agents`` says, and no person."""
+
+    def __init__(self, agents: str) -> None:
+        self.access = Access(agents=agents)
+
+    def __call__(self, caller: Caller) -> AgentIdentity:
+        return require_agent(caller)
+
+
+class Public:
+    """A dependency that lets everybody in: ``why`` says what is checked instead, or that there is nothing to hide."""
+
+    def __init__(self, why: str) -> None:
+        self.access = Access(public=why)
+
+    async def __call__(self) -> None:
+        return None
 
 
 async def read_whole(request: Request, limit: int) -> bytes:

@@ -36,7 +36,7 @@ from countersign_contracts.model import Frozen
 
 from ..credentials import PersonIdentity, require_person
 from ..submission import Words
-from .context import Needs, Parts, PartsOf, Scheme, identify, parts_of
+from .context import Access, Needs, Parts, PartsOf, Public, Scheme, identify, parts_of
 from .problems import AS_AGENT, AS_PERSON, RESPONSES
 
 router = APIRouter(prefix="/api/v1/agents", responses=RESPONSES, tags=["agents"])
@@ -70,14 +70,22 @@ EitherBody = Annotated[
 ]
 
 
-async def registrant(request: Request, _: Scheme) -> None:
-    """Who registers an agent: a person who may, unless a discovery token stands in the body."""
-    try:
-        body = orjson.loads(await request.body())
-    except orjson.JSONDecodeError:
-        body = None
-    if _whose(body) == AS_PERSON:
-        request.state.registrant = require_person(identify(request, None), "fleet")
+class Registrant:
+    """A dependency: who registers an agent, a person who may, unless a discovery token stands in the body."""
+
+    def __init__(self) -> None:
+        self.access = Access(permission="fleet", public="an agent itself: a discovery token in the body")
+
+    async def __call__(self, request: Request, _: Scheme) -> None:
+        try:
+            body = orjson.loads(await request.body())
+        except orjson.JSONDecodeError:
+            body = None
+        if _whose(body) == AS_PERSON:
+            request.state.registrant = require_person(identify(request, None), "fleet")
+
+
+registrant = Registrant()
 
 
 async def register_itself(said: Registration, parts: Parts) -> Registered:
@@ -163,13 +171,21 @@ async def order_agents(body: OrderBody, person: Operator, parts: PartsOf) -> Any
     return done
 
 
-@router.post("/{agent_id}/challenge", response_model=Challenge)
+@router.post(
+    "/{agent_id}/challenge",
+    response_model=Challenge,
+    dependencies=[Depends(Public("a nonce, worth nothing without the agent's key"))],
+)
 async def challenge(agent_id: AgentId, request: Request) -> Any:
     """A nonce for the agent to sign with its NATS key, to renew its credentials. No credential is needed."""
     return await parts_of(request).bus.ask(ChallengeAgent(agent_id=agent_id))
 
 
-@router.post("/{agent_id}/renew", response_model=Renewed)
+@router.post(
+    "/{agent_id}/renew",
+    response_model=Renewed,
+    dependencies=[Depends(Public("the signature of the agent's key in the body"))],
+)
 async def renew(agent_id: AgentId, body: Renewal, parts: PartsOf) -> Any:
     """New credentials for the agent that proves to hold the NATS key it registered with. No credential is needed."""
     renewed: Renewed = await parts.bus.ask(RenewCredentials(agent_id=agent_id, renewal=body))

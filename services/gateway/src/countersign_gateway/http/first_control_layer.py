@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from countersign_contracts.actions import ActionResult
 from countersign_contracts.commands import ReadTimeline, Timeline, TimelineEntry
@@ -15,10 +15,10 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import AgentId, Env, RequestId, SessionId, ToolName
 from countersign_contracts.model import Frozen, rfc3339
 
-from ..credentials import AgentIdentity, require_agent
+from ..credentials import AgentIdentity, Identity
 from ..submission import Submission, check_identity, read_submission
 from .actions import submit_and_wait
-from .context import Caller, Needs, PartsOf, body_of
+from .context import Either, OnlyAgents, PartsOf, Public, body_of
 from .problems import PROBLEM_CONTENT, RESPONSES
 
 router = APIRouter(tags=["first control layer"], responses=RESPONSES)
@@ -79,10 +79,12 @@ def first_response(result: ActionResult) -> tuple[int, FirstResponse]:
     },
 )
 async def action(
-    request: Request, caller: Caller, parts: PartsOf, x_agent_id: Annotated[str | None, Header()] = None
+    request: Request,
+    agent: Annotated[AgentIdentity, Depends(OnlyAgents("itself"))],
+    parts: PartsOf,
+    x_agent_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Ask for an action and block until it has ended, approval included."""
-    agent = require_agent(caller)
     first = read_submission(await body_of(request, parts.settings.max_body_bytes), FirstRequest)
     for named in (first.agent_id, x_agent_id):
         if named is not None and named != agent.agent_id and not parts.credentials.knows_agent(named):
@@ -97,7 +99,7 @@ async def action(
     return Response(orjson.dumps(body.model_dump()), code, media_type="application/json")
 
 
-@router.get("/health")
+@router.get("/health", dependencies=[Depends(Public("that it lives"))])
 async def first_health() -> dict[str, str]:
     """Alive."""
     return {"status": "healthy"}
@@ -105,7 +107,7 @@ async def first_health() -> dict[str, str]:
 
 @router.get("/audit/timeline")
 async def first_timeline(
-    caller: Caller,
+    caller: Annotated[Identity, Depends(Either("read", agents="its own trail"))],
     parts: PartsOf,
     agent_id: AgentId | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -114,8 +116,6 @@ async def first_timeline(
     if isinstance(caller, AgentIdentity):
         check_identity(caller.agent_id, body=agent_id, header=None)
         agent_id = caller.agent_id
-    else:
-        Needs("read")(caller)
     requested: Timeline = await parts.bus.ask(
         ReadTimeline(agent_id=agent_id, kind="actions.requested", limit=limit, newest_first=True)
     )

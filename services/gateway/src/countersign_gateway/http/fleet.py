@@ -22,10 +22,10 @@ from countersign_contracts.fleet import AgentPhase, AgentStatus, AgentType
 from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 
-from ..credentials import PersonIdentity, require_agent
+from ..credentials import AgentIdentity, PersonIdentity
 from ..submission import Words
 from .agent import etag
-from .context import Caller, Needs, Parts, PartsOf, body_of
+from .context import Needs, OnlyAgents, Parts, PartsOf, body_of
 from .enrolment import EitherBody, register_itself, registrant
 from .problems import RESPONSES
 
@@ -107,9 +107,10 @@ async def agent(agent_id: AgentId, _: Reader, parts: PartsOf, response: Response
 
 
 @router.post("/heartbeat", status_code=204, tags=["agents"])
-async def heartbeat(caller: Caller, request: Request, parts: PartsOf) -> Response:
+async def heartbeat(
+    agent: Annotated[AgentIdentity, Depends(OnlyAgents("itself"))], request: Request, parts: PartsOf
+) -> Response:
     """An agent says that it lives; the same as publishing its heartbeat over NATS."""
-    agent = require_agent(caller)
     await parts.ingress.forward_heartbeat(agent.agent_id, await body_of(request, 4096))
     return Response(status_code=204)
 

@@ -27,9 +27,9 @@ from countersign_contracts.errors import Refused, Unavailable
 from countersign_contracts.ids import AgentId, RequestId, SessionId
 from countersign_contracts.model import Frozen, Time
 
-from ..credentials import AgentIdentity, PersonIdentity
+from ..credentials import AgentIdentity, Identity, PersonIdentity
 from ..submission import Words
-from .context import Caller, Needs, PartsOf
+from .context import Either, Needs, PartsOf
 from .problems import RESPONSES
 
 #: A sequence of the ledger is a 64-bit number there.
@@ -87,7 +87,7 @@ async def lift_stop(stop_id: Words, person: Annotated[PersonIdentity, Depends(Ne
 
 @router.get("/audit/timeline", response_model=Timeline, tags=["audit"])
 async def timeline(
-    caller: Caller,
+    caller: Annotated[Identity, Depends(Either("read", agents="its own trail"))],
     parts: PartsOf,
     agent_id: AgentId | None = None,
     session_id: SessionId | None = None,
@@ -104,8 +104,6 @@ async def timeline(
         if agent_id not in (None, caller.agent_id):
             raise Refused(f"agent {caller.agent_id} reads its own trail only")
         agent_id = caller.agent_id
-    else:
-        Needs("read")(caller)
     return await parts.bus.ask(
         ReadTimeline(
             agent_id=agent_id,
@@ -140,7 +138,7 @@ async def export(
 
 
 @router.get("/tools", response_model=Tools, tags=["declared"])
-async def tools(caller: Caller, parts: PartsOf) -> Any:
+async def tools(_: Annotated[Identity, Depends(Either("read", agents="every tool"))], parts: PartsOf) -> Any:
     """The tool catalogue."""
     return await parts.bus.ask(ListTools())
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Response
 from pydantic import Field
 
 from countersign_contracts.approval_rules import GroupName, PersonName
+from countersign_contracts.custom_roles import ListRoles, RemoveRole, Roles
 from countersign_contracts.errors import Unavailable
-from countersign_contracts.fleet import ChannelIdentity, person_key
+from countersign_contracts.fleet import ChannelIdentity, RoleName, person_key
 from countersign_contracts.model import Frozen
 from countersign_contracts.people_commands import (
     AddPerson,
@@ -24,6 +25,7 @@ from countersign_contracts.people_commands import (
     RemovePerson,
     RemoveTotp,
     SetGroups,
+    SetRoles,
     StartEnrolment,
     StartTotp,
     TotpSecret,
@@ -31,7 +33,7 @@ from countersign_contracts.people_commands import (
 
 from ..credentials import PersonIdentity, require_person
 from ..submission import Words
-from .context import Caller, Needs, Parts, PartsOf
+from .context import Access, Caller, Needs, Parts, PartsOf
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
@@ -43,12 +45,19 @@ SlackId = Annotated[str, Path(pattern=r"^[A-Z0-9]{1,32}$")]
 Groups = Annotated[tuple[GroupName, ...], Field(max_length=64)]
 
 
-def _oneself_or_admin(name: PersonName, caller: Caller) -> PersonIdentity:
-    person = require_person(caller, "read")
-    return person if person.name == name else require_person(caller, "people")
+class OneselfOr:
+    """A dependency: oneself, or for others a person with a role that allows ``permission``."""
+
+    def __init__(self, permission: str) -> None:
+        self.access = Access(permission="read", others=permission)
+        self.permission = permission
+
+    def __call__(self, name: PersonName, caller: Caller) -> PersonIdentity:
+        person = require_person(caller, "read")
+        return person if person.name == name else require_person(caller, self.permission)
 
 
-OneselfOrAdmin = Annotated[PersonIdentity, Depends(_oneself_or_admin)]
+OneselfOrAdmin = Annotated[PersonIdentity, Depends(OneselfOr("people"))]
 
 
 class Me(Frozen):
@@ -56,6 +65,7 @@ class Me(Frozen):
 
     name: str
     roles: tuple[str, ...]
+    permissions: tuple[str, ...]
     groups: tuple[str, ...] = ()
     channels: tuple[ChannelIdentity, ...] = ()
     totp: bool = Field(default=False, description="a one-time code generator is set up")
@@ -65,8 +75,14 @@ class PersonBody(Frozen):
     """A person and what they may do."""
 
     name: PersonName
-    roles: tuple[Literal["admin", "operator", "approver", "reader"], ...] = Field(min_length=1)
+    roles: tuple[RoleName, ...] = Field(min_length=1, max_length=32, description="built-in or declared ones")
     groups: Groups | None = Field(default=None, description="none: a known person keeps theirs")
+
+
+class RolesBody(Frozen):
+    """The roles a person has from now on."""
+
+    roles: tuple[RoleName, ...] = Field(min_length=1, max_length=32)
 
 
 class GroupsBody(Frozen):
@@ -99,7 +115,14 @@ async def me(person: Person, parts: PartsOf) -> Me:
     record = parts.people.get(person_key(person.name))
     if record is None:
         raise Unavailable("the gateway has not read who you are yet; try again")
-    return Me(name=record.name, roles=record.roles, groups=record.groups, channels=record.channels, totp=record.totp)
+    return Me(
+        name=record.name,
+        roles=record.roles,
+        permissions=tuple(sorted(record.permissions)),
+        groups=record.groups,
+        channels=record.channels,
+        totp=record.totp,
+    )
 
 
 @router.post("/me/channels/slack", response_model=EnrolmentCode, status_code=201, tags=["people"])
@@ -142,6 +165,25 @@ async def remove_person(name: Words, person: Admin, parts: PartsOf) -> Response:
     await parts.bus.ask(RemovePerson(name=name, by=person.name))
     await parts.people.fetch(person_key(name))
     return Response(status_code=204)
+
+
+@router.get("/roles", response_model=Roles, tags=["people"])
+async def roles(_: Person, parts: PartsOf) -> Any:
+    """Roles, what each allows, and how many people have it; others than the built-in ones are declared."""
+    return await parts.bus.ask(ListRoles())
+
+
+@router.delete("/roles/{name}", status_code=204, tags=["people"])
+async def remove_role(name: RoleName, person: Admin, parts: PartsOf) -> Response:
+    """Remove a declared role that nobody has."""
+    await parts.bus.ask(RemoveRole(name=name, by=person.name))
+    return Response(status_code=204)
+
+
+@router.put("/people/{name}/roles", response_model=PersonView, tags=["people"])
+async def set_roles(name: PersonName, body: RolesBody, person: Admin, parts: PartsOf) -> Any:
+    """The roles a person has from now on, and no others; it counts at once, and their token stays."""
+    return await _seen(parts, await parts.bus.ask(SetRoles(name=name, roles=body.roles, by=person.name)))
 
 
 @router.put("/people/{name}/groups", response_model=PersonView, tags=["people"])

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.slack_commands import SLACK_BODY_BYTES, SLACK_HEADERS, HandleSlackRequest, SlackAnswer
 
-from .context import PartsOf, read_whole
+from .context import PartsOf, Public, read_whole
 
 #: Requests that wait for the Slack service at once: anybody may send some.
 MOST_AT_ONCE = 64
@@ -23,7 +23,7 @@ def slack_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     under_way = 0
 
-    @router.post("/slack/events")
+    @router.post("/slack/events", dependencies=[Depends(Public("Slack's signature is checked by the Slack service"))])
     async def slack_events(request: Request, parts: PartsOf) -> Any:
         nonlocal under_way
         if under_way >= MOST_AT_ONCE:
