@@ -1,7 +1,7 @@
 """The page of permissions: what each role allows, and who may call each endpoint, read off what checks it."""
 
 from countersign_contracts.roles import EVERYTHING, MEANT_FOR, PERMISSIONS
-from countersign_gateway.http.access import access_of, endpoints
+from countersign_gateway.http.access import access_of, endpoints, methods_of
 from countersign_gateway.http.app import make_app
 from countersign_gateway.http.context import Access
 from generate_markdown import code, page, table
@@ -33,8 +33,8 @@ def permissions() -> str:
             ("endpoint", "a person needs", "an agent", "without a credential"),
             (
                 (code(f"{method} {route.path}"), *_cells(access_of(route)))
-                for route in sorted(routes, key=lambda route: (route.path, sorted(route.methods)))
-                for method in sorted(route.methods)
+                for route in sorted(routes, key=lambda route: (route.path, methods_of(route)))
+                for method in methods_of(route)
             ),
         ),
     )

@@ -21,13 +21,18 @@ def endpoints(routes: Iterable[Any]) -> Iterator[Any]:
             yield from endpoints(included.routes)
 
 
+def methods_of(route: Any) -> list[str]:
+    """By which methods an endpoint is called."""
+    return sorted(getattr(route, "methods", None) or ("WEBSOCKET",))
+
+
 def access_of(route: Any) -> Access:
     """What a route declares; raises LookupError where it declares nothing, or two things."""
     dependant = getattr(route, "dependant", None)
     found = [] if dependant is None else list(dict.fromkeys(_declared(dependant)))
     if len(found) != 1:
         raise LookupError(
-            f"{', '.join(sorted(route.methods))} {route.path} declares {len(found)} ways of access, and takes one:"
+            f"{', '.join(methods_of(route))} {route.path} declares {len(found)} ways of access, and takes one:"
             " Needs, Either, OnlyAgents, Public, or a dependency with an Access of its own"
         )
     return found[0]

@@ -119,6 +119,17 @@ class OnlyAgents:
         return require_agent(caller)
 
 
+class Unchecked:
+    """A dependency that only declares ``permission``: the endpoint checks it, where it must refuse by itself."""
+
+    def __init__(self, permission: str) -> None:
+        self.access = Access(permission=permission)
+        self.permission = permission
+
+    async def __call__(self) -> None:
+        return None
+
+
 class Public:
     """A dependency that lets everybody in: ``why`` says what is checked instead, or that there is nothing to hide."""
 

@@ -24,15 +24,16 @@ from countersign_contracts.telemetry import (
     ReadMetrics,
 )
 
-from ..credentials import Identity, PersonIdentity, require_agent, require_person
+from ..credentials import AgentIdentity, PersonIdentity, require_person
 from ..following_agents import AgentFollower, Interest
 from ..submission import Words
-from .context import Caller, Needs, Parts, PartsOf, body_of
+from .context import Needs, OnlyAgents, Parts, PartsOf, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", tags=["telemetry"], responses=RESPONSES)
 
 Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
+Itself = Annotated[AgentIdentity, Depends(OnlyAgents("its own telemetry"))]
 Level = Annotated[LogLevel | None, Query(description="this level and above", examples=["warning"])]
 Text = Annotated[
     Words | None, Query(min_length=1, max_length=256, description="in any letter case", examples=["timed out"])
@@ -202,19 +203,18 @@ def _taken(model: type[LogBatch] | type[MetricReport]) -> dict[str, Any]:
 
 
 @router.post("/telemetry/logs", status_code=204, name="tell_logs", openapi_extra=_taken(LogBatch))
-async def tell_logs(request: Request, caller: Caller, parts: PartsOf) -> Response:
+async def tell_logs(request: Request, agent: Itself, parts: PartsOf) -> Response:
     """An agent says what is in its log; the same as publishing it over NATS. A batch that comes again is kept once."""
-    return await _told_by(caller, "logs", request, parts)
+    return await _told_by(agent, "logs", request, parts)
 
 
 @router.post("/telemetry/metrics", status_code=204, name="tell_metrics", openapi_extra=_taken(MetricReport))
-async def tell_metrics(request: Request, caller: Caller, parts: PartsOf) -> Response:
+async def tell_metrics(request: Request, agent: Itself, parts: PartsOf) -> Response:
     """An agent says what it did in the last seconds; the same as publishing it over NATS, as its log."""
-    return await _told_by(caller, "metrics", request, parts)
+    return await _told_by(agent, "metrics", request, parts)
 
 
-async def _told_by(caller: Identity, verb: Literal["logs", "metrics"], request: Request, parts: Parts) -> Response:
-    agent = require_agent(caller)
+async def _told_by(agent: AgentIdentity, verb: Literal["logs", "metrics"], request: Request, parts: Parts) -> Response:
     await parts.telling.take(agent.agent_id, verb, await body_of(request, parts.settings.max_body_bytes))
     return Response(status_code=204)
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from pydantic import Field, model_validator
 from starlette.datastructures import Headers
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -26,7 +26,7 @@ from ..credentials import require_person
 from ..followers import Ended, Lost
 from ..following_agents import AgentFollower, Interest, Kind
 from . import problems
-from .context import Parts
+from .context import Parts, Unchecked
 from .telemetry import known, still_allowed
 
 router = APIRouter(prefix="/api/v1")
@@ -35,6 +35,9 @@ router = APIRouter(prefix="/api/v1")
 MOST_AGENTS = 100
 #: Why it is closed (RFC 6455, section 7.4.1): we go away; it is not allowed.
 _GOING_AWAY, _NOT_ALLOWED = 1001, 1008
+
+#: A refused WebSocket is answered before it is one.
+_READER = Unchecked("read")
 
 
 class Follow(Frozen):
@@ -52,14 +55,14 @@ class Follow(Frozen):
         return self
 
 
-@router.websocket("/agents/ws", name="follow_agents")
+@router.websocket("/agents/ws", name="follow_agents", dependencies=[Depends(_READER)])
 async def follow_agents(socket: WebSocket) -> None:
     """Serve one client until it leaves, its token is void, or this gateway stops."""
     parts: Parts = socket.app.state.parts
     authorization = socket.headers.get("authorization")
     try:
         own_origin(socket.headers)
-        require_person(parts.credentials.identify(authorization, now()), "read")
+        require_person(parts.credentials.identify(authorization, now()), _READER.permission)
         follower = parts.following_agents.follow("json")
     except CountersignError as error:
         await socket.send_denial_response(problems.answer(error))
