@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from countersign_gateway.followers import Follower
+from countersign_gateway.followers import MOST_BYTES, Follower
 
 
 async def blocks(stream: AsyncIterator[bytes], count: int) -> list[str]:
@@ -26,6 +26,18 @@ async def test_who_reads_too_slowly_is_told_how_many_are_lost_and_gets_the_newes
     assert told == ["2", "3", "4"]
     follower.tell(b"5")
     assert await blocks(stream, 1) == ["5"], "said once"
+
+
+async def test_what_is_kept_for_a_slow_reader_is_bounded_in_bytes_too() -> None:
+    follower = Follower(most=100)
+    stream = follower.events(60, lambda: None)
+    await blocks(stream, 1)
+    for n in range(3):
+        follower.tell(f"{n}".encode() * (MOST_BYTES // 2))
+    lost, *told = await blocks(stream, 3)
+    assert '"events":1' in lost and [each[0] for each in told] == ["1", "2"]
+    follower.tell(b"3" * (MOST_BYTES + 1))
+    assert len((await blocks(stream, 1))[0]) == MOST_BYTES + 1, "the newest is kept whatever its size"
 
 
 async def test_who_may_have_missed_something_is_told_without_a_number() -> None:

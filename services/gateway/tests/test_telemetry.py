@@ -25,7 +25,8 @@ from countersign_contracts.telemetry import (
     ReadMetrics,
     StoredLog,
 )
-from countersign_gateway.following_agents import Allowance, Interest, news_of_logs
+from countersign_gateway.agent_news import news_of_logs
+from countersign_gateway.following_agents import Allowance, Interest
 from countersign_harness.stack import Stack
 from countersign_harness.world import World
 

@@ -2,8 +2,8 @@
 
 The gateway hears an agent's logs and metrics as ordinary messages, while somebody here follows that agent, and never
 instead of the registry, which keeps them. What an agent says is untrusted: it is checked as the registry checks it, and
-who says more than can be read in passing is heard in part. A record has the id that it is kept with, so that who
-follows first and reads the page then has neither a gap nor anything twice.
+who says more than can be read in passing is heard in part. A record has the id that it is kept with: by it a client
+joins what it follows and the page that it reads then.
 """
 
 from __future__ import annotations
@@ -12,37 +12,24 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
 import nats.errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from pydantic import Field
 
 from countersign_chassis.connection import NatsConnection
 from countersign_contracts import subjects
 from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.errors import CountersignError, Unavailable
-from countersign_contracts.event import Event
-from countersign_contracts.fleet import AgentPhaseChanged, AgentStatusChanged
-from countersign_contracts.ids import AgentId
-from countersign_contracts.model import Frozen, Time, now
-from countersign_contracts.telemetry import (
-    LEVELS,
-    LogBatch,
-    LogLevel,
-    MetricReport,
-    StoredLog,
-    StoredMetrics,
-    opened,
-)
+from countersign_contracts.model import now
+from countersign_contracts.telemetry import LEVELS, LogLevel, StoredLog
 from countersign_contracts.topology import AGENT_CHANGE_SUBJECTS
 from countersign_ledger import TrustBundle
 
+from .agent_news import AgentNews, batch_of, news_of_change, news_of_logs, news_of_metrics, on_the_wire
 from .followers import Follower, Followers
-from .followers import event as sse
 
 Kind = Literal["logs", "metrics", "phase", "status"]
 #: What an agent itself says; only of agents that are named.
@@ -51,26 +38,6 @@ _SAID: tuple[Literal["logs", "metrics"], ...] = ("logs", "metrics")
 _REMEMBERED = 4096
 #: Bytes of telemetry read in a second: of one agent, and of all together. The rest of that second is not told.
 AGENT_BYTES_S, ALL_BYTES_S = 1024 * 1024, 8 * 1024 * 1024
-
-
-class AgentChange(Frozen):
-    """From what to what, and why; ``by`` is who ordered it."""
-
-    before: str
-    now: str
-    why: str
-    by: str
-
-
-class AgentNews(Frozen):
-    """One thing that an agent said, or that became of it."""
-
-    kind: Literal["log", "metrics", "phase", "status"]
-    agent_id: AgentId
-    at: Time
-    log: StoredLog | None = Field(default=None, description="`received_at` is when this gateway heard it")
-    metrics: StoredMetrics | None = None
-    change: AgentChange | None = Field(default=None, description="of the agent's phase or status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +201,7 @@ class FollowingAgents:
             )
         except CountersignError:
             return  # the registry counts and logs what it refuses
-        if self._first(agent_id, verb, _batch_of(said[0])):
+        if self._first(agent_id, verb, batch_of(said[0])):
             self._tell(told, said)
 
     def _hear_event(self, msg: Msg) -> None:
@@ -255,52 +222,8 @@ class FollowingAgents:
             self._tell([each for each in self._followers if each.interest.hears(kind, news.agent_id)], [news])
 
     def _tell(self, followers: Iterable[AgentFollower], said: list[AgentNews]) -> None:
-        wires = [(each, *_on_the_wire(each)) for each in said]
+        wires = [(each, *on_the_wire(each)) for each in said]
         for follower in followers:
             for news, event, body in wires:
                 if news.log is None or follower.interest.takes(news.log):
                     follower.tell(event if follower.wire == "events" else body)
-
-
-def news_of_logs(agent_id: str, body: bytes, at: datetime) -> list[AgentNews]:
-    """A batch's records. Raises :class:`CountersignError` as :func:`opened`."""
-    batch = opened(LogBatch, body, at)
-    return [
-        AgentNews.model_construct(
-            kind="log",
-            agent_id=agent_id,
-            at=at,
-            log=StoredLog.model_construct(**dict(record), id=f"{batch.batch}.{place}", received_at=at),
-        )
-        for place, record in enumerate(batch.records)
-    ]
-
-
-def news_of_metrics(agent_id: str, body: bytes, at: datetime) -> list[AgentNews]:
-    """The report, as :func:`news_of_logs`."""
-    kept = StoredMetrics.model_construct(**dict(opened(MetricReport, body, at)), received_at=at)
-    return [AgentNews.model_construct(kind="metrics", agent_id=agent_id, at=at, metrics=kept)]
-
-
-def news_of_change(event: Event) -> AgentNews | None:
-    """What became of an agent; None for what changes neither its phase nor its status."""
-    match event:
-        case AgentPhaseChanged():
-            change = AgentChange(before=event.before, now=event.phase, why=event.cause, by=event.by)
-            return AgentNews(kind="phase", agent_id=event.agent_id, at=event.at, change=change)
-        case AgentStatusChanged():
-            change = AgentChange(before=event.before, now=event.status, why=event.reason, by=event.by)
-            return AgentNews(kind="status", agent_id=event.agent_id, at=event.at, change=change)
-    return None
-
-
-def _batch_of(news: AgentNews) -> str:
-    if news.log is not None:
-        return news.log.id.rpartition(".")[0]
-    return "" if news.metrics is None else news.metrics.batch
-
-
-def _on_the_wire(news: AgentNews) -> tuple[bytes, bytes]:
-    """As a server-sent event, and bare. A record's id is checked to have no line feeds by its batch's model."""
-    body = news.to_bytes()
-    return sse(news.kind, body, None if news.log is None else news.log.id), body
