@@ -93,7 +93,9 @@ async def test_it_is_decided_anew(world: Any) -> None:
     await change(world, approval, 60)
     await world.until(first["request_id"], "denied")
     new = (await world.ok("GET", f"/api/v1/actions/{first['request_id']}"))["state"]["superseded_by"]
-    second = await world.approval_of(new)
+    async with asyncio.timeout(20):  # who proposed a change has voted for it, a moment after it is asked about
+        while not (second := await world.approval_of(new))["votes"]:
+            await asyncio.sleep(0.02)
     assert [vote["voter"] for vote in second["votes"]] == ["alice"]
     assert second["state"] == "pending" and second["amends"] == first["request_id"]
     assert world.downstream.calls == []

@@ -65,7 +65,10 @@ async def test_a_crash_in_between_leaves_one_action(make_desk: Any, point: str) 
     await desk.world.until(change.request_id, "held")  # published by the sweeper, where the crash was before that
     assert await desk.count() == 2
     # once it is committed a repeat makes nothing anew: the sweeper sends what is stored
-    assert crashes == (3 if point == "gateway.before_amendment_commit" else 1)
+    if point == "gateway.before_amendment_commit":
+        assert crashes >= 3  # a slow try is made again while it goes on; one of them commits
+    else:
+        assert crashes == 1
 
 
 async def test_what_the_bus_lost_is_accepted_all_the_same(make_desk: Any) -> None:

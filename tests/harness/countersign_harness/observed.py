@@ -178,7 +178,7 @@ def _ticketing(folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 
 async def _listens(port: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
