@@ -17,7 +17,7 @@ Json: TypeAlias = dict[str, Any]
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 #: What anyone may ask without a credential.
-OPEN = {("get", "/health"), ("get", "/api/v1/trust")}
+OPEN = {("get", "/health"), ("get", "/api/v1/trust"), ("get", "/api/v1/tokens/provider")}
 #: And where a proof in the body takes a credential's place.
 PROVEN = {("post", "/api/v1/agents/{agent_id}/challenge"), ("post", "/api/v1/agents/{agent_id}/renew")}
 

@@ -181,6 +181,7 @@ async def _works(fleet: Fleet, provider: OpenId) -> bool:
 
 
 async def test_who_is_in_a_mapped_group_is_added_and_is_nobody_without_it(fleet: Fleet, provider: OpenId) -> None:
+    await without_a_provider_there_is_none_and_a_private_one_is_allowed_by_name(fleet, provider)
     mapping = {"platform": ("operator",), "finance": ("approver", "reader")}
     await fleet.run(**provider.settings(oidc_groups_claim="groups", oidc_roles_of_groups=mapping))
     provider.changes = {"groups": ["strangers", 7]}
@@ -210,9 +211,7 @@ async def test_who_is_in_a_mapped_group_is_added_and_is_nobody_without_it(fleet:
     await refused(fleet, provider, "forbidden", "was removed")
 
 
-async def test_without_a_provider_there_is_none_and_a_private_one_is_allowed_by_name(
-    fleet: Fleet, provider: OpenId
-) -> None:
+async def without_a_provider_there_is_none_and_a_private_one_is_allowed_by_name(fleet: Fleet, provider: OpenId) -> None:
     await fleet.run()
     with pytest.raises(CountersignError, match="no OpenID provider is configured") as refusal:
         await fleet.bus.ask(DescribeProvider())

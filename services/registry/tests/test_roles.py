@@ -106,6 +106,7 @@ async def test_what_a_role_allows_follows_at_once_for_everyone_who_has_it(fleet:
     ]
     granted = [(e.person, e.granted, e.revision) for e in events if isinstance(e, PersonChanged) and e.person == "ann"]
     assert granted == [("ann", ("read", "stop"), 1), ("ann", ("cancel", "read"), 2), ("ann", ("cancel", "read"), 3)]
+    await a_role_given_while_it_is_changed_allows_what_it_does_then(fleet)
 
 
 async def test_nobody_gives_takes_or_changes_what_they_do_not_have(fleet: Fleet, registry: Service) -> None:
@@ -165,7 +166,7 @@ async def test_nobody_gives_takes_or_changes_what_they_do_not_have(fleet: Fleet,
     )
 
 
-async def test_a_role_given_while_it_is_changed_allows_what_it_does_then(fleet: Fleet, registry: Service) -> None:
+async def a_role_given_while_it_is_changed_allows_what_it_does_then(fleet: Fleet) -> None:
     await fleet.another()
     await declare(fleet, ("caller", "read, stop"))
     for turn in range(3):

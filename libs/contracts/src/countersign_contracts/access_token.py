@@ -14,9 +14,9 @@ from pydantic import ValidationError
 
 from countersign_ledger import SigningKey, TrustBundle, UntrustedError
 
-from .base64url import decode, encode
 from .errors import CountersignError
 from .ids import prefixed
+from .jws_parts import decode, encode
 from .model import Frozen
 
 #: What the issuer's key must be entitled to sign.

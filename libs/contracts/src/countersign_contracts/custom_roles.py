@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -31,9 +31,14 @@ def _own_name(name: str) -> str:
     return name
 
 
+_SCHEMA: dict[str, Any] = {
+    "items": {"type": "string", "enum": sorted(EVERYTHING)},
+    "uniqueItems": True,
+    "contains": {"const": "read"},
+}
 Permissions = Annotated[
     tuple[str, ...],
-    Field(min_length=1, max_length=64, json_schema_extra={"items": {"type": "string", "enum": sorted(EVERYTHING)}}),
+    Field(min_length=1, max_length=64, json_schema_extra=_SCHEMA),
     AfterValidator(_known),
 ]
 
@@ -45,6 +50,10 @@ class Role(Frozen):
     name: Annotated[RoleName, AfterValidator(_own_name)]
     description: str = Field(min_length=1, max_length=500)
     permissions: Permissions
+
+    def terms(self) -> RoleTerms:
+        """What an event says of it."""
+        return RoleTerms(description=self.description, permissions=self.permissions)
 
 
 class RoleView(Frozen):
@@ -77,13 +86,20 @@ class RemoveRole(Command):
     by: str
 
 
+class RoleTerms(Frozen):
+    """What a role was at a time: not checked by what roles may be now."""
+
+    description: str
+    permissions: tuple[str, ...]
+
+
 class RoleChanged(Event):
     """A role was declared, changed or removed; what its people may changes with it."""
 
     spec: ClassVar[Spec] = Spec("FLEET", "fleet.role_changed.{token}", ("registry",))
     name: str
-    before: Role | None = None
-    role: Role | None = None
+    before: RoleTerms | None = None
+    role: RoleTerms | None = None
     by: str
     at: Time
     event: str = Field(default_factory=lambda: prefixed("evt"))

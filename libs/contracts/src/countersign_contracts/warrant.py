@@ -14,9 +14,9 @@ from pydantic import Field, ValidationError
 from countersign_ledger import SigningKey, TrustBundle, UntrustedError
 
 from .actions import Action
-from .base64url import decode, encode
 from .errors import Refused
 from .ids import Digest
+from .jws_parts import decode, encode
 from .model import Frozen, explain
 
 TYPE = "countersign.warrant.v1"

@@ -40,7 +40,12 @@ class RoleChanges:
             await self._store.save(connection, role)
             told.append(
                 RoleChanged(
-                    name=role.name, before=before.get(role.name), role=role, by=by, at=at, event=f"{event}.{role.name}"
+                    name=role.name,
+                    before=before[role.name].terms() if role.name in before else None,
+                    role=role.terms(),
+                    by=by,
+                    at=at,
+                    event=f"{event}.{role.name}",
                 )
             )
         names = await self._store.who(connection, [role.name for role in roles])
@@ -121,6 +126,6 @@ class RoleCommands:
                     code="conflict",
                 )
             await self._store.remove(connection, name)
-            await self._outbox.add(connection, [RoleChanged(name=name, before=role, by=command.by, at=now())])
+            await self._outbox.add(connection, [RoleChanged(name=name, before=role.terms(), by=command.by, at=now())])
         self._outbox.wake()
         return Done()
