@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID = re.compile(
     r"\b(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # a request id
-    r"|(?:sha256:)?[0-9a-f]{64}|(?:alt|apr|chg|crd|dtk|std|stp)_[0-9a-f]{32}|csp_[\w-]{43}"
+    r"|(?:sha256:)?[0-9a-f]{64}|(?:alt|apr|chg|crd|dtk|obs|std|stp)_[0-9a-f]{32}|csp_[\w-]{43}"
     r"|(?:approvals|audit|executor|gateway|policy|registry)-[0-9a-f]{12})(?![\w-])"  # a key
 )
 #: Times, and positions in a ledger, which depend on how long things take: checkpoints lie between the entries. And
