@@ -41,9 +41,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres) -> Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     """What each stack gets a copy of."""
-    return Prepared(tmp_path_factory.mktemp("prepared"), postgres)
+    return Prepared(tmp_path_factory.mktemp("prepared"))
 
 
 @pytest.fixture

@@ -20,13 +20,12 @@ _MIGRATED = f"{DATABASE}_migrated"
 
 
 class Prepared:
-    """One deployment, to be copied: into data folders, and into databases of the same server."""
+    """One deployment, to be copied: into data folders, and into databases."""
 
-    def __init__(self, folder: Path, postgres: EmbeddedPostgres) -> None:
+    def __init__(self, folder: Path) -> None:
         self._layout = Layout(folder)
-        self._postgres = postgres
         prepare_material(self._layout, nats_host="127.0.0.1", nats_port=-1, ports_file_dir=self._layout.nats)
-        self._is_migrated = False
+        self._migrated: set[Path] = set()
 
     def copy_to(self, layout: Layout) -> dict[str, str]:
         """Make the data folder with everything that bootstrap makes; returns the passwords of the roles."""
@@ -36,38 +35,42 @@ class Prepared:
         passwords: dict[str, str] = json.loads(layout.postgres_passwords.read_text())
         return passwords
 
-    async def make_database(self) -> None:
-        """Make the product's database with every service's schema, as the services' own migrations make it."""
-        if not self._is_migrated:
-            await self._migrate()
-            self._is_migrated = True
-        admin = await asyncpg.connect(self._dsn("postgres"))
+    async def make_database(self, postgres: EmbeddedPostgres) -> None:
+        """Make the product's database with every service's schema, as the services' own migrations make it.
+
+        They run once for each server; there is no such database yet, and its roles are given passwords.
+        """
+        if postgres.folder not in self._migrated:
+            await self._migrate(postgres)
+            self._migrated.add(postgres.folder)
+        admin = await asyncpg.connect(_superuser(postgres, "postgres"))
         await admin.execute(f'CREATE DATABASE "{DATABASE}" TEMPLATE "{_MIGRATED}"')
         await admin.execute(f'REVOKE ALL ON DATABASE "{DATABASE}" FROM PUBLIC')
         await admin.close()
 
-    async def _migrate(self) -> None:
+    async def _migrate(self, postgres: EmbeddedPostgres) -> None:
         passwords: dict[str, str] = json.loads(self._layout.postgres_passwords.read_text())
-        await prepare_database(self._dsn("postgres"), self._dsn(DATABASE), passwords)
+        await prepare_database(_superuser(postgres, "postgres"), _superuser(postgres, DATABASE), passwords)
         for service in SERVICES:
-            dsn = self._postgres.dsn(role_of(service), passwords[service], DATABASE)
+            dsn = postgres.dsn(role_of(service), passwords[service], DATABASE)
             database = Database(dsn, pool_max=1, name=service)
             await database.open()
             await database.migrate(f"countersign_{service}")
             await database.close()
-        admin = await asyncpg.connect(self._dsn("postgres"))
+        admin = await asyncpg.connect(_superuser(postgres, "postgres"))
         await admin.execute(f'ALTER DATABASE "{DATABASE}" RENAME TO "{_MIGRATED}"')
         await admin.close()
-
-    def _dsn(self, database: str) -> str:
-        return self._postgres.dsn("postgres", SUPERUSER_PASSWORD, database)
 
 
 async def hash_passwords_fast(postgres: EmbeddedPostgres) -> None:
     """What a server hashes 4096 times, so that weak passwords are hard to guess: here once, since all are random."""
-    superuser = await asyncpg.connect(postgres.dsn("postgres", SUPERUSER_PASSWORD, "postgres"))
+    superuser = await asyncpg.connect(_superuser(postgres, "postgres"))
     await superuser.execute("SET scram_iterations = 1")
     await superuser.execute("ALTER ROLE postgres SET scram_iterations = 1")
     await superuser.execute(f"ALTER ROLE postgres PASSWORD '{SUPERUSER_PASSWORD}'")
     await superuser.close()
     await asyncio.sleep(0)  # its socket closes
+
+
+def _superuser(postgres: EmbeddedPostgres, database: str) -> str:
+    return postgres.dsn("postgres", SUPERUSER_PASSWORD, database)

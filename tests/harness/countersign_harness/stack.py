@@ -63,7 +63,7 @@ class Stack:
         await admin.execute(f'DROP DATABASE IF EXISTS "{DATABASE}" WITH (FORCE)')
         await admin.close()
         if self._prepared is not None and self._migrated:
-            await self._prepared.make_database()
+            await self._prepared.make_database(self.postgres)
         await prepare_database(superuser, self.superuser_dsn(), self._passwords)
         await self.apply_topology()
 
