@@ -54,8 +54,7 @@ def test_a_day_in_the_life_of_a_local_system(up: Up, tmp_path: Path) -> None:
     shown = up.json("status")
     assert shown["ready"] is True
     assert all("waiting" in service for service in shown["services"].values()), "each tells what waits for it"
-    token = (up.folder / "admin.token").read_text().strip()
-    far = up.run("status", "--json", COUNTERSIGN_URL=up.url, COUNTERSIGN_TOKEN=token)
+    far = up.run("status", "--json", COUNTERSIGN_URL=up.url, COUNTERSIGN_TOKEN=token(up))
     [(name, gateway)] = json.loads(far.stdout)["services"].items()
     assert (far.returncode, name, gateway["ready"], gateway["dead_letters"]) == (0, "gateway", True, 0)
     assert "waiting" not in gateway, "metrics are for those who operate the system"
