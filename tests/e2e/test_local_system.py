@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -50,7 +51,13 @@ def test_a_day_in_the_life_of_a_local_system(up: Up, tmp_path: Path) -> None:
     up.start()
     assert stat.S_IMODE((up.folder / "admin.token").stat().st_mode) == 0o600
     assert stat.S_IMODE(up.folder.stat().st_mode) == 0o700
-    assert up.json("status")["ready"] is True
+    shown = up.json("status")
+    assert shown["ready"] is True
+    assert all("waiting" in service for service in shown["services"].values()), "each tells what waits for it"
+    far = up.run("status", "--json", COUNTERSIGN_URL=up.url, COUNTERSIGN_TOKEN=token(up))
+    [(name, gateway)] = json.loads(far.stdout)["services"].items()
+    assert (far.returncode, name, gateway["ready"], gateway["dead_letters"]) == (0, "gateway", True, 0)
+    assert "waiting" not in gateway, "metrics are for those who operate the system"
 
     dry = up.run("apply", "-f", str(GOVERNANCE), "--dry-run")
     assert dry.returncode == 0 and "nothing was applied" in dry.stdout
