@@ -152,8 +152,9 @@ def _aggregated(statement: _Statement, when: AlertCondition) -> str:
             return f"CASE WHEN {total} > 0{least.format(total)} THEN sum({number}) {told} / {total} END"
         each = f"CASE WHEN {of} > 0{least.format(of)} THEN {number} / {of} END"
     elif metric.startswith(OWN):
-        name = statement.arg(metric.removeprefix(OWN), "text")
-        each = f"least(greatest((o ->> {name})::float8, -{_MOST}), {_MOST})"
+        told = f"(o ->> {statement.arg(metric.removeprefix(OWN), 'text')})::float8"
+        # `least` and `greatest` pass over NULL: without the CASE, who said nothing would have said the least
+        each = f"CASE WHEN {told} IS NOT NULL THEN least(greatest({told}, -{_MOST}), {_MOST}) END"
     else:
         each = f"{metric}::float8"
     if how == "last":
