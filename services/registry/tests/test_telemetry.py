@@ -366,6 +366,11 @@ async def test_a_day_that_nobody_made_is_made_by_the_first_that_needs_it(
     await until(fleet, lambda: batches(registry, "logs", "kept") == 1)
     assert await texts(fleet) == ["awake"]
 
+    await fleet.sql(f"DROP TABLE {partition_name('agent_log', now().date())}")
+    await send(agent, "logs", logs(record("somebody dropped it")))
+    await until(fleet, lambda: batches(registry, "logs", "kept") == 2)
+    assert await texts(fleet) == ["somebody dropped it"]
+
 
 async def test_an_outage_of_the_database_loses_nothing(fleet: Fleet, registry: Service) -> None:
     agent = await agent_of(fleet)

@@ -104,6 +104,10 @@ class TelemetryDays:
                         await connection.execute(_MAKE.format(table=table, name=name, since=since, until=until))
         self._known |= set(days)
 
+    def doubt(self) -> None:
+        """Somebody else may have dropped partitions: look again."""
+        self._known.clear()
+
     async def drop(self, at: datetime) -> None:
         """Drop what is too old by our clock and by PostgreSQL's: one that is wrong may cost nothing."""
         for table, keep_days in self._keep_days.items():

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
+
 from countersign_chassis import Failpoints, RawDelivery
 from countersign_chassis.outages import OUTAGES
 from countersign_contracts import subjects
@@ -87,6 +89,9 @@ class TelemetryIntake:
         try:
             await self._days.ensure({received_at.date() for received_at, _ in said.values()})
             kept = await self._store.keep(kind, said)
+        except asyncpg.CheckViolationError:
+            self._days.doubt()  # a partition that was there is gone: made anew when the message is tried again
+            raise
         except OUTAGES as error:
             self._log.warning("telemetry not kept; trying again", kind=kind, messages=len(said), error=repr(error))
             for delivery in waiting:
