@@ -73,10 +73,10 @@ def check(project: Project, layout: Layout) -> None:
         slack(project, admin)
     with step("observability"):
         observability(project, dict.fromkeys((*CORE_SERVICES, "slack"), 1) | {"executor": 3})
+    head = admin.get("/api/v1/audit/head")["seq"]
     with step("a graceful stop"):
         stops(project)
     with step("down, and up with the same volumes"):
-        head = admin.get("/api/v1/audit/head")["seq"] if project.up() else 0
         project("--profile", "*", "down", "--timeout", "20")
         project.up()
         require(admin.get("/api/v1/audit/head")["seq"] >= head > 0, "the ledger is there")
