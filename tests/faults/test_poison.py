@@ -24,7 +24,7 @@ from countersign_chassis.stored import read_headers
 from countersign_contracts.envelope import seal
 from countersign_contracts.event import CORE_SERVICES, EVENTS
 from countersign_contracts.ids import is_request_id, new_id
-from countersign_contracts.model import now
+from countersign_contracts.model import now, rfc3339
 from countersign_contracts.subjects import AGENT_PUBLISHES
 from countersign_contracts.topology import CONSUMERS, STREAMS
 from countersign_harness.world import World
@@ -183,13 +183,20 @@ class Poisoning:
         client = await self.world.stack.client(agent_id, self.world.creds[agent_id])
         for verb in AGENT_PUBLISHES:
             for n in range(MUTANTS_OF_EACH + JUNK_OF_EACH):
-                good = {"request_id": new_id(), "tool": "read_thing", "args": {"thing_id": 1}, "env": "nowhere"}
-                good |= {"reason": "r", "session_id": "s", "on_behalf_of": ["person:x"]}
+                good: dict[str, Any] = {"request_id": new_id(), "tool": "read_thing", "args": {"thing_id": 1}}
+                good |= {"env": "nowhere", "reason": "r", "session_id": "s", "on_behalf_of": ["person:x"]}
+                good = self._telemetry().get(verb, good)
                 body, headers = mutant(json.dumps(good).encode(), self.dice), dict[str, str]()
                 if n < JUNK_OF_EACH:
                     body, headers = junk(self.dice)
                 await client.publish(f"agents.{agent_id}.{verb}", body, headers=headers or None)
         await client.flush()
+
+    def _telemetry(self) -> dict[str, dict[str, Any]]:
+        said = {"batch": new_id(), "at": rfc3339(now())}
+        record = {"at": said["at"], "level": "info", "text": "t", "logger": "l", "fields": {"a": 1, "b": "c"}}
+        report = {"interval_s": 60, "events_failed": 1, "processing_s": 0.5, "memory_bytes": 7, "values": {"a": 1.5}}
+        return {"logs": {"batch": said["batch"], "records": [record, record]}, "metrics": said | report}
 
     async def until_quiet(self) -> None:
         """Until every consumer has settled everything; fails if one never does."""
@@ -257,7 +264,7 @@ async def test_poison_on_every_subject_ends_and_what_comes_after_it_is_heard(wor
         assert trail["items"], f"{key} was executed and never granted"
     letters = await poisoning.letters()
     assert {letter["consumer"] for letter in letters} >= {
-        each.name for each in RUNNING if each.service not in ("audit",) and each.name != "gateway-ingress"
+        each.name for each in RUNNING if each.service != "audit" and each.stream not in ("INGRESS", "TELEMETRY")
     }
     for letter in letters:
         assert (letter["stream"], letter["stream_seq"]) in poisoning.planted, letter
