@@ -17,7 +17,14 @@ from .stack import Stack
 from .world import World
 
 #: Where few tests take long: they begin first, so that no worker is left with one while the others have ended.
-LONGEST = ("tests/faults", "tests/e2e", "tests/docs", "cli/tests/embedded")
+LONGEST = (
+    "tests/faults",
+    "tests/e2e",
+    "tests/docs",
+    "tests/observability",
+    "cli/tests/embedded",
+    "cli/tests/test_watch.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
