@@ -17,6 +17,9 @@ EXAMPLE = Path("examples/ticketing/countersign")
 #: What declares more tools comes last: other pages show which tools there are.
 HOW_TO = sorted((ROOT / "docs" / "how-to").glob("*.md"), key=lambda page: (page.stem == "declare-a-tool", page.stem))
 
+#: A page is as many commands as it says, each a process; slow machines take their time.
+pytestmark = pytest.mark.timeout(600)
+
 
 def test_the_tutorial_works_as_it_says(reader: Any) -> None:
     reader.follow(TUTORIAL)

@@ -36,7 +36,7 @@ async def resolutions(scene: Scene, held: str) -> tuple[Envelope, ApprovalResolv
                 update={
                     "request_id": held,
                     "digest": digest,
-                    "session_id": approval["action"]["session_id"],
+                    "session_id": approval["action"].get("session_id"),
                 }
             ),
             "votes": tuple(vote.model_copy(update={"digest": digest}) for vote in resolved.votes),
