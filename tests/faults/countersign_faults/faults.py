@@ -21,7 +21,7 @@ MOOD_S = 2.0
 DISK_FULL_S = 3.0
 
 #: Until traffic must have come by a failpoint. Some are reached by a vote or by an operator's change alone.
-REACHED_S = 20.0
+REACHED_S = 40.0
 
 #: Every named point of the services that always run.
 FAILPOINTS = (
