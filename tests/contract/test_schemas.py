@@ -48,6 +48,8 @@ OF_AGENTS = {
     "countersign.renewed.v1",
     "countersign.configuration.v1",
     "countersign.configured.v1",
+    "countersign.logs.v1",
+    "countersign.metrics.v1",
     topology.RESULT_TYPE,
     topology.RESULTS_TYPE,
 }
@@ -75,7 +77,15 @@ GUARDRAILS: list[Schema] = [
     {"kind": "spend", "limit": 9.5, "window_s": 60, "per": "tool", "field": "amount"},
     {"kind": "time_window", "start": "09:00", "end": "17:30", "timezone": "Europe/Berlin"},
 ]
+ALERT_CONDITIONS: list[Schema] = [
+    {"metric": "cpu_share", "aggregate": "last", "above": 0.9, "window_s": 60},
+    {"metric": "values.queue", "below": 1},
+    {"logs": "critical", "above": 3},
+    {"phase": ["failed"]},
+    {"silent_s": 120},
+]
 BEYOND: Mapping[str, Strategy] = {
+    "AlertCondition": st.sampled_from(ALERT_CONDITIONS),
     "Condition": st.sampled_from([{"field": "f"} | one for one in CONDITIONS]),
     "Guardrail": st.sampled_from([{"name": "g"} | one for one in GUARDRAILS]),
     "scope": st.sampled_from(["all", "env:prod", "tool:t", "profile:p", "agent:a", "session:s"]),
