@@ -167,7 +167,7 @@ async def test_a_service_among_the_agents_plays_its_part_alone(deployment: Deplo
     line, service = await deployment.line(user), user.split("-")[0]
     gateway = service == "gateway"
     may = (
-        {"agents.alpha.results.r1", "agents.alpha.heartbeat", "_INBOX.alpha.abc.1"}
+        {f"agents.alpha.{said}" for said in ("results.r1", "heartbeat", "logs", "metrics")}
         if gateway
         else {"agents.alpha.control.stop"}
     )
@@ -179,7 +179,7 @@ async def test_a_service_among_the_agents_plays_its_part_alone(deployment: Deplo
     may |= {subject for subject in every if subject.startswith("_INBOX.")}
     assert await line.refused_to_say(every) == every - may
     hears = (
-        {"agents.*.call", "agents.*.get", "agents.*.list", "agents.*.cancel"}
+        {f"agents.*.{verb}" for verb in ("call", "get", "list", "cancel", "logs", "metrics")}
         if gateway
         else {"agents.*.heartbeat", "agents.*.renew", "agents.*.config", "agents.*.configured"}
     )

@@ -78,7 +78,7 @@ async def test_an_answer_goes_to_who_may_have_asked_alone(deployment: Deployment
     assert await line.refused_to_say(inboxes) == {inbox for inbox, other in inboxes.items() if other not in askers}
 
 
-async def test_events_are_heard_through_consumers_alone_but_for_ends_and_approvals_by_the_gateway(
+async def test_events_are_heard_through_consumers_alone_but_for_what_the_gateway_passes_on_live(
     deployment: Deployment, service: str
 ) -> None:
     line = await deployment.line(f"{service}-core")
@@ -86,7 +86,7 @@ async def test_events_are_heard_through_consumers_alone_but_for_ends_and_approva
     wide = {"actions.>", "actions.granted.*", "$KV.>", "$JS.>", "$JS.EVENT.>", "$SYS.>", "agents.>"}
     concrete = set(EVENT_SUBJECTS)
     if service == "gateway":
-        overheard = topology.FINAL_SUBJECTS + topology.APPROVAL_SUBJECTS
+        overheard = topology.FINAL_SUBJECTS + topology.APPROVAL_SUBJECTS + topology.AGENT_CHANGE_SUBJECTS
         kept -= set(overheard)
         concrete = {subject for subject in concrete if not any(matches(pattern, subject) for pattern in overheard)}
     assert await line.refused_to_hear(kept | wide | concrete) == kept | wide | concrete

@@ -27,6 +27,7 @@ from countersign_contracts.ids import is_request_id, new_id
 from countersign_contracts.model import now, rfc3339
 from countersign_contracts.subjects import AGENT_PUBLISHES
 from countersign_contracts.topology import CONSUMERS, STREAMS
+from countersign_harness.alerts import tell_of_an_alert
 from countersign_harness.world import World
 
 MAX_TRIES = 8
@@ -246,6 +247,7 @@ CALLS = 4  # of every_way
 async def test_poison_on_every_subject_ends_and_what_comes_after_it_is_heard(world: World, seed: int) -> None:
     poisoning = Poisoning(world, random.Random(seed))
     await every_way(world)
+    await tell_of_an_alert(world.stack)
     originals = await poisoning.originals()
     consumed = {"requested", "granted", "executed", "held", "denied", "cancelled", "resolved"}
     assert consumed <= {original.subject.split(".")[1] for original in originals}

@@ -120,7 +120,8 @@ def test_servers_end_after_those_that_need_them_when_the_parent_is_killed(toy: S
     processes = system.processes()
     system.kill()
     while stubborn in (left := system.left()):
-        assert servers <= left
+        # looking takes a moment, in which the stubborn one may end, and a server after it
+        assert servers <= left or stubborn not in system.left()
     all_gone(processes)
 
 

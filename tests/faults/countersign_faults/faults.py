@@ -49,6 +49,8 @@ FAILPOINTS = (
     "registry.after_commit_before_publish",
     "registry.after_read_before_show",
     "registry.after_publish_before_mark",
+    "registry.after_keep_before_ack",
+    "registry.after_look_before_commit",
 )
 
 #: A service's clock is set off by so many seconds, for so long. More than any answer, token of a door or command is

@@ -155,6 +155,7 @@ class Traffic:
                     if left == 0:
                         session, left = f"s-{agent_id}-{next(self._count)}", SESSION_LIMIT + 2
                     left -= 1
+                agent.log(f"next is {tool}")
                 given: dict[str, Any] = {"session_id": session if tool == "limited" else None}
                 await self._act(agent, tool, door, dice, given)
                 await asyncio.sleep(dice.random() * 2 * self.pace.pause_s)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest_asyncio
 
 from countersign_contracts.event import CORE_SERVICES
+from countersign_harness.alerts import tell_of_an_alert
 from countersign_harness.forging import Bench
 from countersign_harness.world import World
 from countersign_ledger import SigningKey
@@ -48,6 +49,7 @@ async def scene(world: Any) -> Scene:
     await world.approval_of(actions["held"])
     stop = await world.ok("POST", "/api/v1/stops", {"scope": "tool:send_message", "reason": "broken"})
     await world.ok("DELETE", f"/api/v1/stops/{stop['stop_id']}")
+    await tell_of_an_alert(world.stack)
     bench = Bench(world.stack)
     await bench.settled()
     return Scene(world, bench, {service: world.stack.key(service) for service in CORE_SERVICES}, actions)

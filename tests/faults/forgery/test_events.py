@@ -27,10 +27,6 @@ ACTED_ON = {kind.spec.type for kind in EVENTS.values() if consumers_of(kind.spec
     "countersign.approvals.overdue.v1",
     "countersign.approvals.reminded.v1",
     "countersign.approvals.vote_voided.v1",
-    # these need a rule about agents, and time that passes; they are told on, and decide nothing
-    "countersign.fleet.alert_raised.v1",
-    "countersign.fleet.alert_acknowledged.v1",
-    "countersign.fleet.alert_resolved.v1",
 }
 
 

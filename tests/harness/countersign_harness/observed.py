@@ -95,15 +95,17 @@ class Observed:
         await self._post("/api/v1/apply", {"documents": documents, "dry_run": False})
         voter = (await self._post("/api/v1/people", {"name": "bob@example.com", "roles": ["approver"]}))["token"]
         token = (await self._post("/api/v1/agents/worker-1/credentials", {}))["http_token"]
-        async with Agent.http(self.up.url, token) as agent:
+        async with Agent.http(self.up.url, token, metrics_interval_s=2) as agent:
             await agent.heartbeat()
+            agent.count(failed=1)
 
             async def call(tool: str, env: str = "dev", **args: object) -> str:
                 outcome = await agent.call(tool, args, env=env, session_id="observed", wait_s=20)
                 return outcome.request_id
 
             for _ in range(12):
-                await asyncio.gather(*(call("read_thing", thing_id=n) for n in range(1, 9)))
+                with agent.event():
+                    await asyncio.gather(*(call("read_thing", thing_id=n) for n in range(1, 9)))
                 await asyncio.sleep(0.5)
             with suppress(CountersignError):
                 await call("write_thing", thing_id=1, note="no such field")  # denied

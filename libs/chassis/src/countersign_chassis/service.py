@@ -334,7 +334,9 @@ class Service:
         self.log.info("running", health_port=self.health.port)
 
     async def stop(self) -> None:
-        """Stop in the reverse order; what was begun may finish within the grace period."""
+        """Stop in the reverse order; what was begun may finish within the grace period. Again it does nothing."""
+        if self._state == "stopped":
+            return
         self._state = "stopping"
         for task in self._tasks:
             task.cancel()
