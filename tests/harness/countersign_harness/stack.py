@@ -78,10 +78,10 @@ class Stack:
         await apply_topology(self.nats_url, self.layout)
 
     async def stop(self) -> None:
-        """Services, all at once, and connections first; then the server."""
+        """Services, all at once, and connections first; then the server, which nobody waits for to say goodbye."""
         await asyncio.gather(*(service.stop() for service in self._services))
         await self._exit.aclose()
-        await asyncio.to_thread(self.nats.stop)
+        await asyncio.to_thread(self.nats.kill)
 
     @property
     def nats_url(self) -> str:

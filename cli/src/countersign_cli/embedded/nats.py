@@ -74,6 +74,12 @@ class EmbeddedNats:
             self._lone.stop([signal.SIGTERM])
             self._lone = None
 
+    def kill(self) -> None:
+        """Ends the server that `start` started at once, as a crash would; returns when it has ended."""
+        if self._lone is not None:
+            self._lone.stop([])
+            self._lone = None
+
     def url(self) -> str | None:
         """Where clients connect (`nats://127.0.0.1:4222`); None while the server does not listen."""
         for file in self._runtime.glob("*.ports"):

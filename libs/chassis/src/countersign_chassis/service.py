@@ -348,8 +348,7 @@ class Service:
         for connection in self._connections:
             await connection.close()
         await self.db.close()
-        for server in dict.fromkeys((self.http, self.health)):
-            await server.stop()
+        await asyncio.gather(*(server.stop() for server in dict.fromkeys((self.http, self.health))))
         await asyncio.to_thread(self.tracer.close)
         self._state = "stopped"
 
