@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import stat
@@ -227,7 +228,7 @@ def test_the_demonstration_tells_its_five_acts_and_ends_verified() -> None:
     story = done.stdout[done.stdout.index("Act 2") : done.stdout.index("Act 3")]
     assert "2 of group:support" in story and "1 more of group:support" in story  # a quorum, and what the agent hears
     assert "approved by alice@example.com: kind of it to ask; bob@example.com: John is my customer" in story
-    assert "expired nobody approved it within 2 s" in story
+    assert re.search(r"expired nobody approved it within \d+ s", story)
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith("ledger verified: ") and last.endswith(" entries")
 
