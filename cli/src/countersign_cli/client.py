@@ -145,9 +145,9 @@ def refreshed(url: str, refresh_token: str) -> Mapping[str, Any]:
 
 
 def query_of(parameters: Mapping[str, Any]) -> str:
-    """The query with its question mark; parameters that are None are left out, and so is an empty query."""
+    """The query with its question mark: a list is repeated, None is left out, and so is an empty query."""
     given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in parameters.items() if v is not None}
-    return "?" + urlencode(given) if given else ""
+    return "?" + urlencode(given, doseq=True) if given else ""
 
 
 def segment(text: str) -> str:

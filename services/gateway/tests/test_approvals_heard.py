@@ -83,6 +83,9 @@ async def test_an_agent_is_told_whom_its_action_waits_for(make_desk: Any) -> Non
     await told("overdue")
     listed = await desk.world.ok("GET", f"{ACTIONS}?state=held", as_="worker-1")
     assert listed["items"][0]["approval"]["said"] == "overdue"
+    assert await desk.world.ok("GET", f"{ACTIONS}?state=accepted&state=held", as_="worker-1") == listed
+    others = await desk.world.ok("GET", f"{ACTIONS}?state=accepted&state=granted", as_="worker-1")
+    assert others["items"] == []
     # over NATS it is asked for like over HTTP
     async with desk.world.agent() as agent:
         assert (await agent.get(action.request_id)).approval == listed["items"][0]["approval"]

@@ -22,7 +22,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_(
     agent: Annotated[str | None, typer.Option(help="Only this agent's.")] = None,
     session: Annotated[str | None, typer.Option(help="Only this session's.")] = None,
-    state: Annotated[str | None, typer.Option(help="accepted, held, granted, executing, succeeded, failed, …")] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="accepted, held, granted, executing, succeeded, failed, …; repeat it for any."),
+    ] = None,
     tool: Annotated[str | None, typer.Option(help="Only this tool's.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
     json: Json = False,

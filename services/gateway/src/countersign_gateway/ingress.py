@@ -228,7 +228,7 @@ class Ingress:
         rows = await self._store.page(
             agent_id=agent_id,
             session_id=wanted.session_id,
-            state=wanted.state,
+            states=[wanted.state] if wanted.state else [],
             tool=wanted.tool,
             since=None,
             until=None,

@@ -236,18 +236,18 @@ class Store:
         *,
         agent_id: str | None,
         session_id: str | None,
-        state: str | None,
+        states: Sequence[str],
         tool: str | None,
         since: datetime | None,
         until: datetime | None,
         before: str | None,
         limit: int,
     ) -> list[Row]:
-        """Newest first; ``before`` is the last request id of the page before (they sort by time)."""
+        """Newest first; ``before`` is the last request id of the page before (they sort by time). No states: all."""
         filters: list[tuple[str, Any]] = [
             ("agent_id = ${}", agent_id),
             ("session_id = ${}", session_id),
-            ("state = ${}", state),
+            ("state = ANY(${})", list(states) or None),
             ("tool = ${}", tool),
             ("accepted_at >= ${}", since),
             ("accepted_at < ${}", until),

@@ -161,9 +161,9 @@ async def get(
 async def page(
     caller: Viewer,
     parts: PartsOf,
+    state: Annotated[list[State], Query(default_factory=list, description="Repeat it for several: in any of them.")],
     agent_id: AgentId | None = None,
     session_id: SessionId | None = None,
-    state: State | None = None,
     tool: ToolName | None = None,
     since: Time | None = None,
     until: Time | None = None,
@@ -182,7 +182,7 @@ async def page(
     rows = await parts.store.page(
         agent_id=agent_id,
         session_id=session_id,
-        state=state,
+        states=state,
         tool=tool,
         since=since,
         until=until,
