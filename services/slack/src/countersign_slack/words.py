@@ -47,6 +47,13 @@ def exact_json(value: Any) -> list[str]:
     return list(_units(json.dumps(value, ensure_ascii=False, indent=2), _json_escape))
 
 
+def typable_json(value: Any) -> str:
+    """A JSON value on one line, to be edited in a field: valid JSON for exactly this value, whatever a client makes of
+    signs that mean something to Slack."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(_json_escape(c) if c in _ESCAPES or printable(c) != c else c for c in text)
+
+
 def cut_json(value: Any, limit: int) -> str:
     """A JSON value on one line, cut with a word on how long it is."""
     text = json.dumps(value, ensure_ascii=False)
