@@ -152,7 +152,7 @@ async def test_alike_actions_are_allowed_ahead_listed_and_revoked(office: Any) -
         ({"uses": "21"}, "uses", "from 1 to 20"),
         ({"uses": "2", "until": soon - 7200}, "until", "at most 8 h from now"),
         ({"uses": "2", "until": soon + 28_800}, "until", "at most 8 h from now"),
-        ({"uses": "2", "resource": "others/*"}, "resource", "does not cover this action's resource, `things/7`"),
+        ({"uses": "2", "resource": "others/*"}, "resource", "does not cover this action's resource, things/7"),
     ):
         errors = await desk.fill(form, **given)
         assert list(errors) == [field] and why in errors[field], errors

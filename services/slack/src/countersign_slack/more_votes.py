@@ -11,7 +11,6 @@ from countersign_chassis import Bus
 from countersign_contracts.approval_commands import ApprovalView, GetApproval
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.model import now
-from countersign_contracts.plain_text import one_line
 
 from .ballots import Ballot, Ballots, refusal
 from .more_forms import CHANGE_FORM
@@ -19,6 +18,7 @@ from .offers import Mistaken, Values, argument_of, changed, limits_ahead, narrow
 from .people import People
 from .refusals import Refusals
 from .whispers import Filled, Where
+from .words import unmarked
 
 #: Both together stay within Slack's three seconds.
 _LOOK_S, _VOTE_S = 1.0, 1.5
@@ -51,20 +51,20 @@ class MoreVotes:
         except Mistaken as mistake:
             return Filled(errors=mistake.fields)
         except CountersignError as error:
-            return Filled(errors={"comment": f"Nothing was counted: {one_line(error.detail, 400)}. Send it again."})
+            return Filled(errors={"comment": f"Nothing was counted: {unmarked(error.detail)}. Send it again."})
         try:
             after = await self._ballots.cast(
                 identity, ballot.approval, "approve", ballot.digest, words_in(values), timeout_s=_VOTE_S, **more
             )
         except Unavailable as error:
             unsure = "Your vote is not confirmed: send it again. Twice counts once."
-            return Filled(errors={"comment": f"{one_line(error.detail, 400)}. {unsure}"})
+            return Filled(errors={"comment": f"{unmarked(error.detail)}. {unsure}"})
         except CountersignError as error:
             if error.code not in _MENDABLE:
                 return Filled(told=refusal(error), where=where)
             argument = argument_of(error.detail, narrowable(view))
             place = ("comment" if argument is None else changed(argument)) if changing else "resource"
-            return Filled(errors={place: one_line(error.detail, 600)})
+            return Filled(errors={place: unmarked(error.detail, 600)})
         if not more:
             return Filled(told=f"It is {after.state} already, and your vote stands.", where=where)
         return Filled() if changing else Filled(told=self._of_offer(after, identity), where=where)

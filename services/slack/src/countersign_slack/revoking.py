@@ -12,7 +12,6 @@ from countersign_contracts.approval_commands import RevokeStanding
 from countersign_contracts.approvals import Standing
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.fleet import PersonRecord
-from countersign_contracts.plain_text import one_line
 from countersign_contracts.roles import able
 
 from .ballots import LINK
@@ -22,7 +21,7 @@ from .people import People
 from .refusals import Refusals
 from .standing_list import revoke_form
 from .whispers import Filled, Where, Whispers
-from .words import code
+from .words import code, unmarked
 
 _STANDING = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 #: Slack waits three seconds for what is wrong with a form.
@@ -85,9 +84,9 @@ class Revoking:
         except _Barred as why:
             return Filled(told=str(why), where=where)
         except Unavailable as error:
-            return Filled({"reason": f"{one_line(error.detail, 400)}. It is not confirmed: send it again until it is."})
+            return Filled({"reason": f"{unmarked(error.detail)}. It is not confirmed: send it again until it is."})
         except CountersignError as error:
-            return Filled({"reason": f"Nothing was revoked: {one_line(error.detail, 400)}."})
+            return Filled({"reason": f"Nothing was revoked: {unmarked(error.detail)}."})
         by, used = code(revoked.revoked_by or person.name, 140), f"{revoked.used} of {revoked.max_uses}"
         told = f":wastebasket: `{standing_id}` is revoked by {by}, used {used} times. Nothing more is approved by it."
         return Filled(told=told, where=where)

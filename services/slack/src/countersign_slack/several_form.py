@@ -68,7 +68,7 @@ def several_form(views: Sequence[ApprovalView], left_out: int, private: str) -> 
             *([context(others)] if left_out else []),
             field("which", "Which", {"type": "checkboxes", "options": options}, "Only these are voted on."),
             field("vote", "Your vote", {"type": "radio_buttons", "options": votes}, "The same on each."),
-            comment("Comment (why not, if you reject)", optional=True),
+            comment("Comment, needed to reject", optional=True),
         ],
     )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from countersign_contracts.plain_text import printable
+from countersign_contracts.plain_text import one_line, printable
 
 TEXT_LIMIT = 3000
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -35,6 +35,11 @@ def code(text: str, limit: int = 300) -> str:
 def plain(text: str, limit: int = 600) -> str:
     """Our own words, in which others' may stand, on one line: no mention, no link; inline code stays inline code."""
     return _cut(_units(text.replace("\n", "\\n"), lambda c: c if c == "`" else _plain_escape(c)), limit, len(text))
+
+
+def unmarked(text: str, limit: int = 400) -> str:
+    """Our own words where Slack shows no markup: on one line, with nothing that hides."""
+    return one_line(text.replace("`", ""), limit)
 
 
 def when(at: datetime) -> str:
