@@ -36,7 +36,7 @@ from .prepared import Prepared
 class Stack:
     """What a test stands on. ``folder`` is its data folder.
 
-    With ``prepared`` its keys and streams are a copy; with ``migrated`` besides, every service's schema is there already.
+    With ``prepared`` its keys and streams are a copy; with ``migrated`` besides, every service's schema is made.
     """
 
     def __init__(
