@@ -36,7 +36,7 @@ from .prepared import Prepared
 class Stack:
     """What a test stands on. ``folder`` is its data folder.
 
-    With ``prepared`` its keys are a copy; with ``migrated`` besides, every service's schema is there already.
+    With ``prepared`` its keys and streams are a copy; with ``migrated`` besides, every service's schema is made.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class Stack:
 
     async def start(self) -> None:
         """Everything up, nothing running on it."""
-        if self._prepared is None:
-            self._passwords = (await self.prepare()).postgres_passwords
-        else:
+        if self._prepared is not None:
             self._passwords = self._prepared.copy_to(self.layout)
+            await asyncio.to_thread(self.nats.start)
+            await self._prepared.make_database(self.postgres, migrated=self._migrated)
+            return
+        self._passwords = (await self.prepare()).postgres_passwords
         await asyncio.to_thread(self.nats.start)
         superuser = self.postgres.dsn("postgres", SUPERUSER_PASSWORD, "postgres")
         admin = await asyncpg.connect(superuser)
         await admin.execute(f'DROP DATABASE IF EXISTS "{DATABASE}" WITH (FORCE)')
         await admin.close()
-        if self._prepared is not None and self._migrated:
-            await self._prepared.make_database(self.postgres)
         await prepare_database(superuser, self.superuser_dsn(), self._passwords)
         await self.apply_topology()
 
