@@ -7,10 +7,12 @@ Without an engine it says so and is skipped.
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from countersign_cli.bootstrap import Layout
@@ -71,6 +73,8 @@ def check(project: Project, layout: Layout) -> None:
         scaled(project, admin)
     with step("Slack"):
         slack(project, admin)
+    with step("what an operator sees"):
+        shown(project, admin, layout.admin_token.read_text().strip())
     with step("observability"):
         observability(project, dict.fromkeys((*CORE_SERVICES, "slack"), 1) | {"executor": 3})
     head = admin.get("/api/v1/audit/head")["seq"]
@@ -130,6 +134,35 @@ def scaled(project: Project, admin: Client) -> None:
     require(denied["state"] == "denied" and "a drill" in denied["reason"], f"a stop denies: {denied}")
     admin.delete(f"/api/v1/stops/{stop['stop_id']}")
     docker("start", containers[0])
+
+
+def shown(project: Project, admin: Client, token: str) -> None:
+    """`status` shows every replica; what is down is named, and hides nothing else."""
+    look = (
+        "--profile",
+        "status",
+        "run",
+        "--rm",
+        "-T",
+        "-e",
+        f"COUNTERSIGN_TOKEN={token}",
+        "status",
+        "status",
+        "--json",
+    )
+    found = json.loads(project.run(*look).stdout)
+    services = Counter(name.partition("@")[0] for name in found["services"])
+    require(services == dict.fromkeys((*CORE_SERVICES, "slack"), 1) | {"executor": 3}, f"every replica: {services}")
+    require(found["ready"] and not found["unread"], f"all of them can work: {found['wrong']}")
+    require("ledger_lag_s" in found["services"]["audit"], "the ledger's lag is told")
+    docker("stop", *project.containers("audit"))
+    done = project.run(*look)
+    found = json.loads(done.stdout)
+    require(done.returncode == 3, f"with audit down the exit code is 3, not {done.returncode}")
+    require(any(wrong.startswith("audit is not ready: does not answer") for wrong in found["wrong"]), f"{found}")
+    require("ledger" in found["unread"] and "approvals_pending" in found, f"the rest is shown: {found}")
+    docker("start", *project.containers("audit"))
+    works(admin, 60)
 
 
 def stops(project: Project) -> None:
