@@ -28,7 +28,7 @@ def condition(client: Client, addresses: Mapping[str, str]) -> dict[str, Any]:
 
     Without addresses the gateway alone is looked at, and what it tells everybody: metrics are not for callers.
     """
-    questions = dict(_QUESTIONS if addresses else _QUESTIONS | {"dead_letters": _dead_letters})
+    questions = {**_QUESTIONS, **({} if addresses else {"dead_letters": _dead_letters})}
     with ThreadPoolExecutor(16) as together:
         own = {name: together.submit(_measured, f"http://{address}") for name, address in addresses.items()}
         if not addresses:
@@ -102,7 +102,10 @@ def _health(url: str) -> dict[str, Any]:
         except ValueError:
             return {"ready": False, "reasons": [f"HTTP status {error.code}"]}
     except (OSError, ValueError) as error:
-        return {"ready": False, "reasons": [f"does not answer: {getattr(error, 'reason', error)}"]}
+        why = getattr(error, "reason", error)
+        if isinstance(why, socket.gaierror):
+            why = "nobody has its name, so none of it runs"
+        return {"ready": False, "reasons": [f"does not answer: {why}"]}
 
 
 def _read(url: str) -> bytes:
