@@ -244,10 +244,9 @@ def show(console: Console, cost: Cost) -> None:
         table.add_row(name, f"{cost.per_second[name]:.0f}", f"{cost.cpu_ms[name]:.2f}")
     console.print(table)
     console.print(
-        f"with them: {100 * cost.throughput_lost:.1f} % less throughput (goal 10 %),"
-        f" {100 * cost.cpu_more:.1f} % more processor time ({100 * (min(cost.cpu_ratios) - 1):.1f} to"
-        f" {100 * (max(cost.cpu_ratios) - 1):.1f} % in {len(cost.cpu_ratios)} pairs, of which these are the medians);"
-        f" {cost.spans_sent} bodies of spans were sent"
+        f"with them, medians of {len(cost.cpu_ratios)} pairs: throughput {-100 * cost.throughput_lost:+.1f} % (goal:"
+        f" -10 % at most), processor time {100 * cost.cpu_more:+.1f} % ({100 * (min(cost.cpu_ratios) - 1):+.1f} to"
+        f" {100 * (max(cost.cpu_ratios) - 1):+.1f} % in single pairs); {cost.spans_sent} bodies of spans were sent"
     )
     name, slowest = max(cost.page_ms.items(), key=lambda each: each[1]["p50"])
     console.print(
