@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,8 +72,12 @@ class Measured:
 class System:
     """`countersign up` in a folder, as a process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, program: Sequence[str] = ("-m", "countersign_cli"), environ: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
+        self._program = program
+        self._environ = os.environ | (environ or {})
         self.ports = free_ports(3)
         while any(port + len(CORE_SERVICES) > 65000 for port in self.ports):
             self.ports = free_ports(3)
@@ -83,11 +88,11 @@ class System:
     def start(self) -> float:
         """Start; returns the seconds until the gateway is ready."""
         began = time.perf_counter()
-        command = [sys.executable, "-m", "countersign_cli", "up", "--data-dir", str(self.folder)]
+        command = [sys.executable, *self._program, "up", "--data-dir", str(self.folder)]
         command += ["--port", str(self.ports[0]), "--nats-port", str(self.ports[1])]
         command += ["--health-port", str(self.ports[2]), "--log-level", "warning"]
         log = (self.folder.parent / "up.log").open("ab")
-        self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environ)
         client = Client(self.url, "none")
         while time.perf_counter() - began < 60:
             try:
@@ -106,6 +111,23 @@ class System:
     def admin(self) -> Client:
         """The administrator's client."""
         return Client(self.url, (self.folder / "admin.token").read_text().strip())
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        assert self._process is not None  # noqa: S101
+        return self._process.pid
+
+    def pids(self) -> dict[str, int]:
+        """Of each process, by name."""
+        run = DataDir(self.folder).read_run()
+        return {} if run is None else dict(run.pids)
+
+    def metrics_urls(self) -> dict[str, str]:
+        """Where each service shows its metrics."""
+        run = DataDir(self.folder).read_run()
+        ports = {} if run is None else {name: port for name, port in run.ports.items() if name != "nats"}
+        return {name: f"http://127.0.0.1:{port}/metrics" for name, port in ports.items()}
 
     def memory(self) -> dict[str, dict[str, float]]:
         """Resident and proportional memory of each process, in MiB (Linux)."""
@@ -134,7 +156,7 @@ def run(folder: Path, concurrencies: tuple[int, ...], seconds: float) -> Measure
         measured.start_first_s = system.start()
         system.stop()
         measured.start_again_s = system.start()
-        creds, token = _prepare(system, folder, port)
+        creds, token = prepare(system, folder, port)
         measured.results = uvloop.run(_measure(system, creds, token, concurrencies, seconds))
         measured.memory_mib = system.memory()
     finally:
@@ -144,7 +166,8 @@ def run(folder: Path, concurrencies: tuple[int, ...], seconds: float) -> Measure
     return measured
 
 
-def _prepare(system: System, folder: Path, port: int) -> tuple[Path, str]:
+def prepare(system: System, folder: Path, port: int) -> tuple[Path, str]:
+    """Declare tool, profile and agent; the agent's NATS credentials and its token."""
     admin = system.admin()
     texts = {"ping.yaml": TOOL.replace("PORT", str(port)), "bench.yaml": PROFILE, "agent.yaml": AGENT}
     documents = [{"path": path, "text": text} for path, text in texts.items()]

@@ -22,6 +22,7 @@ from rich.table import Table
 import fleet_load
 import floor
 import governed
+import telemetry
 from load import Result
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
@@ -32,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="seconds each figure is measured for")
     parser.add_argument("--in-flight", type=int, nargs="+", default=[1, 16, 128])
+    parser.add_argument("--pairs", type=int, default=4, help="turns with and without metrics and traces")
     parser.add_argument("--agents", type=int, default=fleet_load.AGENTS, help="agents of the fleet part")
     options = parser.parse_args()
     concurrencies = tuple(options.in_flight)
@@ -43,19 +45,27 @@ def main() -> None:
         base = floor.run(folder / "floor", concurrencies, options.seconds)
         console.print("governed actions, over NATS and over HTTP …")
         measured = governed.run(folder, concurrencies, options.seconds)
+        console.print("with and without metrics and traces …")
+        (folder / "telemetry").mkdir()
+        cost = telemetry.run(folder / "telemetry", options.seconds / 2, options.pairs)
         console.print(f"the fleet: {options.agents} agents …")
         fleet = fleet_load.run(folder, options.agents)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     _print(console, base, measured)
+    telemetry.show(console, cost)
     _print_fleet(console, fleet)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(
-        json.dumps(_document(base, measured, options.seconds) | {"fleet": asdict(fleet)}, indent=1) + "\n"
+        json.dumps(
+            _document(base, measured, options.seconds) | {"telemetry": asdict(cost), "fleet": asdict(fleet)}, indent=1
+        )
+        + "\n"
     )
     console.print(f"written: {RESULTS.relative_to(Path.cwd()) if RESULTS.is_relative_to(Path.cwd()) else RESULTS}")
     if any(result.failures for result in measured.results):
         sys.exit("some governed actions did not succeed: the figures do not count")
+    telemetry.check(cost)
 
 
 def _floors(base: list[Result]) -> dict[int, Result]:

@@ -122,6 +122,7 @@ APPROVALS = Dashboard(
             "short",
             (Query("max(countersign_approvals_pending)", "pending"),),
             kind="stat",
+            wide=6,
             actions="state=held",
         ),
         Panel(
@@ -130,6 +131,15 @@ APPROVALS = Dashboard(
             "s",
             (Query("max(countersign_approvals_oldest_seconds)", "oldest"),),
             kind="stat",
+            wide=6,
+        ),
+        Panel(
+            "Time used",
+            "How much of its time the approval nearest to its deadline has used.",
+            "percentunit",
+            (Query("max(countersign_approvals_time_used_ratio)", "used"),),
+            kind="stat",
+            wide=6,
         ),
         Panel(
             "Ended in the time shown",
@@ -137,6 +147,7 @@ APPROVALS = Dashboard(
             "short",
             (Query("sum by (state) (increase(countersign_approvals_resolved_total[$__range]))", "{{state}}"),),
             kind="bargauge",
+            wide=6,
         ),
         Panel(
             "Waiting",

@@ -17,6 +17,13 @@ OLDEST_S = 60.0
 LAG_S = 30.0
 #: What an agent queued beyond its bound waits on purpose.
 QUEUED = "gateway-ingress"
+#: More are not counted: a page of the API's.
+MOST_COUNTED = 200
+
+
+def at_most(number: int, most: int) -> str:
+    """A number that was counted no further than ``most``."""
+    return str(number) if number < most else f"{most} or more"
 
 
 def figures(page: str) -> dict[str, Any]:
@@ -61,5 +68,9 @@ def troubles(found: Mapping[str, Any]) -> list[str]:
     if ends := max((service.get("ends_not_on_record", 0) for service in services.values()), default=0):
         said.append(f"the ends of {ends} actions are not on record yet")
     if unknown := found.get("unknown_outcomes", 0):
-        said.append(f"{unknown} outcomes are unknown: countersign actions list --state unknown")
+        said.append(f"{at_most(unknown, MOST_COUNTED)} outcomes are unknown: countersign actions list --state unknown")
+    unread: dict[str, list[str]] = {}
+    for what, why in found.get("unread", {}).items():
+        unread.setdefault(why["detail"], []).append(what.replace("_", " "))
+    said += [f"cannot be told ({', '.join(what)}): {why}" for why, what in unread.items()]
     return said

@@ -19,6 +19,11 @@ class ClientSettings(BaseSettings):
         default=Path("~/.config/countersign"), description="where `countersign login` keeps what it was given"
     )
     data_dir: Path = Field(default=Path(".countersign"), description="data folder of a local system")
+    health_addresses: str | None = Field(
+        default=None,
+        description="where `countersign status` finds the services' health ports, if `countersign up` does not run them"
+        " here, e.g. `policy:8010,audit:8010`; each address of a name is a replica",
+    )
     http_cert_file: Path | None = Field(
         default=None, description="of a local system: the gateway serves TLS with this certificate"
     )

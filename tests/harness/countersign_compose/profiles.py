@@ -20,7 +20,7 @@ from .project import ROOT, Project, ask, require
 
 CHANNEL = "C0APPROVALS"
 #: Scraped every ten seconds; rules likewise.
-SCRAPED_S = 60
+SCRAPED_S = 150
 
 
 def slack(project: Project, admin: Client) -> None:
@@ -33,7 +33,7 @@ def slack(project: Project, admin: Client) -> None:
     held = ask(admin, "update_ticket", ticket_id=1, status="closed")
     require(held["state"] == "held", f"a write in prod is held: {held}")
     approval = admin.get("/api/v1/approvals", {"request_id": held["request_id"]})["items"][0]["approval_id"]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while approval not in project("logs", "--no-log-prefix", "fake-slack"):
         require(time.monotonic() < deadline, f"approval {approval} is posted in Slack")
         time.sleep(0.3)
@@ -57,11 +57,16 @@ def images(project: Project) -> tuple[list[str], list[str]]:
         if "observability" not in each.get("profiles", []):
             continue
         image = each["image"]
-        if any(_succeeds("docker", *how, image) for how in (("image", "inspect"), ("pull", "--quiet"))):
+        if have(image):
             had.append(name)
         else:
             missing.append(image)
     return had, missing
+
+
+def have(image: str) -> bool:
+    """Whether the image is here, or could be pulled now."""
+    return any(_succeeds("docker", *how, image) for how in (("image", "inspect"), ("pull", "--quiet")))
 
 
 def _succeeds(*command: str) -> bool:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json as json_
 import platform
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +12,10 @@ from rich.markup import escape
 from countersign_contracts.errors import CountersignError
 
 from ..client import Client
+from ..condition import addresses_of, condition
 from ..embedded.datadir import DataDir
 from ..embedded.specs import Event, EventKind
-from ..figures import figures, troubles
+from ..figures import MOST_COUNTED, at_most
 from ..output import UNREACHABLE, Misused, ago, command, console, errors, print_json, table
 
 if TYPE_CHECKING:
@@ -145,27 +143,14 @@ def status(
         settings = settings.model_copy(update={"data_dir": data_dir})
     client = Client.find(settings)
     run = DataDir(settings.data_dir).read_run() if settings.url is None else None
-    ports = {k: v for k, v in (run.ports if run else {}).items() if k != "nats"}
-    # elsewhere only the gateway is reached, and what it tells everybody: its metrics are not for them
-    services = {name: _measured(f"http://127.0.0.1:{port}") for name, port in ports.items()} or {
-        "gateway": _health(client.url)
-    }
-    well = all(service["ready"] for service in services.values())
-    found: dict[str, Any] = {"url": client.url, "ready": well, "services": services}
-    if services.get("gateway", {}).get("ready"):
-        found["stops"] = client.get("/api/v1/stops")["items"]
-        found["approvals_pending"] = len(client.get("/api/v1/approvals", {"state": "pending", "limit": 200})["items"])
-        found["unknown_outcomes"] = len(client.get("/api/v1/actions", {"state": "unknown", "limit": 200})["items"])
-        found["ledger"] = client.get("/api/v1/audit/head")
-        if not ports:
-            services["gateway"] |= _dead_letters(client)
-    found["wrong"] = troubles(found)
+    addresses = {name: f"127.0.0.1:{port}" for name, port in (run.ports if run else {}).items() if name != "nats"}
+    found = condition(client, addresses or addresses_of(settings.health_addresses or ""))
     if json:
         print_json(found)
     else:
         _show_status(found)
     if found["wrong"]:
-        raise typer.Exit(1 if well else UNREACHABLE)
+        raise typer.Exit(1 if found["ready"] else UNREACHABLE)
 
 
 def _show_status(found: dict[str, Any]) -> None:
@@ -176,25 +161,29 @@ def _show_status(found: dict[str, Any]) -> None:
     table(("SERVICE", "", "VERSION", "MESSAGES WAITING", "OLDEST, S"), rows, "no service")
     for trouble in found["wrong"]:
         console.print(f"[red]wrong[/]: {escape(trouble)}")
-    if "ledger" not in found:
+    if not (shown := _answered(found)):
         return
     console.print()
-    head = found["ledger"]
-    table(
-        ("", ""),
-        [
-            ("gateway", found["url"]),
-            ("approvals pending", found["approvals_pending"]),
-            ("unknown outcomes open", found["unknown_outcomes"]),
-            ("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}{_lag(found)}"),
-            ("stops in force", len(found["stops"])),
-        ],
-        "",
-    )
-    for stop in found["stops"]:
+    table(("", ""), [("gateway", found["url"]), *shown], "")
+    for stop in found.get("stops", ()):
         console.print(
             f"  [red]{escape(stop['scope'])}[/] {escape(stop['reason'])} ({stop['set_by']}, {ago(stop['set_at'])})"
         )
+
+
+def _answered(found: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What the gateway answered; what it could not is among what is wrong."""
+    rows: list[tuple[str, Any]] = []
+    if "approvals_pending" in found:
+        rows.append(("approvals pending", at_most(found["approvals_pending"], MOST_COUNTED)))
+    if "unknown_outcomes" in found:
+        rows.append(("unknown outcomes open", at_most(found["unknown_outcomes"], MOST_COUNTED)))
+    if "ledger" in found:
+        head = found["ledger"]
+        rows.append(("ledger", f"{head['seq']} entries, signed up to {head['checkpoint_seq']}{_lag(found)}"))
+    if "stops" in found:
+        rows.append(("stops in force", len(found["stops"])))
+    return rows
 
 
 def _lag(found: dict[str, Any]) -> str:
@@ -207,46 +196,6 @@ def _readiness(service: dict[str, Any]) -> str:
         return "NOT READY"
     # of several audits one writes the ledger
     return "ready, stands by" if str(service.get("ledger", "")).startswith("standby") else "ready"
-
-
-def _measured(url: str) -> dict[str, Any]:
-    """Of a service whose own port is reached: its health, and what its metrics tell."""
-    found = _health(url)
-    if found["ready"]:
-        try:
-            found |= figures(_read(f"{url}/metrics").decode())
-        except OSError as error:
-            return {"ready": False, "reasons": [f"does not tell its metrics: {getattr(error, 'reason', error)}"]}
-    return found
-
-
-def _health(url: str) -> dict[str, Any]:
-    try:
-        return {"ready": True, **json_.loads(_read(f"{url}/health/ready"))}
-    except urllib.error.HTTPError as error:
-        try:
-            return {"ready": False, **json_.loads(error.read())}
-        except ValueError:
-            return {"ready": False, "reasons": [f"HTTP status {error.code}"]}
-    except (OSError, ValueError) as error:
-        return {"ready": False, "reasons": [f"does not answer: {getattr(error, 'reason', error)}"]}
-
-
-def _read(url: str) -> bytes:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=2) as response:
-        found: bytes = response.read()
-    return found
-
-
-def _dead_letters(client: Client) -> dict[str, int]:
-    """How many are open, a hundred at most, to whoever may see them."""
-    try:
-        return {"dead_letters": len(client.get("/api/v1/deadletters", {"limit": 100})["items"])}
-    except CountersignError as error:
-        if error.code != "forbidden":
-            raise
-        return {}
 
 
 @command

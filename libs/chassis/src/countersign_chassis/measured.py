@@ -79,8 +79,10 @@ class CommandMetrics:
         )
 
     def expect(self, command: str) -> None:
-        """Show a command from now on, with nothing counted yet."""
-        self._seconds.labels(command)
+        """Show a command from now on, with nothing counted yet; its durations with the first of them.
+
+        A histogram is 17 lines of the page, which would mostly be of commands that nobody asks for.
+        """
         for outcome in get_args(Outcome):
             self._answered.labels(command, outcome)
 

@@ -33,6 +33,10 @@ class Measures:
             "countersign_approvals_pending_by_age", "Approvals that wait for people, by their age", ["age"]
         )
         self._oldest = metrics.gauge("countersign_approvals_oldest_seconds", "Age of the oldest pending approval")
+        self._used = metrics.gauge(
+            "countersign_approvals_time_used_ratio",
+            "How much of its time the pending approval nearest to its deadline has used; above 1: kept open after it",
+        )
         self._decision = metrics.histogram(
             "countersign_approval_decision_seconds",
             "From request to decision by a person",
@@ -77,5 +81,6 @@ class Measures:
         """What waits now."""
         self._pending.set(ages.count)
         self._oldest.set((at - ages.oldest).total_seconds() if ages.oldest else 0)
+        self._used.set(max(0.0, ages.used))  # the database's clock may be behind
         for age, many in ages.by_age.items():
             self._by_age.labels(age).set(many)

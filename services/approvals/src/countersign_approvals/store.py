@@ -64,6 +64,8 @@ WHERE v.voter = $1 AND v.voided_at IS NULL AND a.state = 'pending' ORDER BY a.ap
 _AMENDED_AS = f"SELECT {_FIELDS} FROM approval WHERE request_id = $1 AND state = 'amended'"  # noqa: S608
 _AGES = """
 SELECT count(*) AS n, min(requested_at) AS oldest,
+       max(extract(epoch FROM $1::timestamptz - requested_at)
+           / greatest(extract(epoch FROM deadline - requested_at), 1)) AS used,
        count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '1 minute') AS "1m",
        count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '10 minutes') AS "10m",
        count(*) FILTER (WHERE requested_at > $1::timestamptz - interval '1 hour') AS "1h",
@@ -119,11 +121,13 @@ class New:
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How many wait, since when the oldest does, and how many are older than each age."""
+    """How many wait, since when the oldest does, how many are of each age, and how much of its time the one nearest to
+    its deadline has used."""
 
     count: int
     oldest: datetime | None
     by_age: dict[str, int]
+    used: float
 
 
 class Store:
@@ -298,7 +302,7 @@ class Store:
         steps = [0, row["1m"], row["10m"], row["1h"], row["1d"], row["n"]]
         names = ("to_1m", "to_10m", "to_1h", "to_1d", "older")
         younger = dict(zip(names, (b - a for a, b in itertools.pairwise(steps)), strict=True))
-        return Ages(row["n"], row["oldest"], younger)
+        return Ages(row["n"], row["oldest"], younger, float(row["used"] or 0))
 
     async def _with_votes(
         self, connection: Connection | asyncpg.Pool[asyncpg.Record], rows: list[asyncpg.Record]
