@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import base64
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -225,7 +225,7 @@ async def test_an_agent_sees_its_own_actions_only(alone: Any) -> None:
 
 
 async def test_no_agent_chooses_where_its_actions_stand_in_the_list(alone: Any) -> None:
-    """Ids that agents choose say nothing of time: the highest would stay before everybody's, the lowest be overlooked."""
+    """Ids that agents choose say nothing of time: the highest would stay above all, the lowest be overlooked."""
     asked: list[str] = []
     async with alone.agent("worker-2") as agent:
         for place, chosen in enumerate(("f", "0")):
@@ -233,11 +233,11 @@ async def test_no_agent_chooses_where_its_actions_stand_in_the_list(alone: Any) 
             asked.append(f"{chosen * 8}-0000-7000-8000-00000000000{place}")
             await agent.submit("read_thing", {"thing_id": 1}, env="dev", request_id=asked[-1])
     asked.append((await alone.ok("POST", ACTIONS, BODY, as_="worker-1"))["request_id"])
-    listed, before = [], ""
-    while before is not None:
-        page = await alone.ok("GET", f"{ACTIONS}?limit=2{before and f'&before={before}'}")
+    page = await alone.ok("GET", f"{ACTIONS}?limit=2")
+    listed = [item["request_id"] for item in page["items"]]
+    while page.get("next"):
+        page = await alone.ok("GET", f"{ACTIONS}?limit=2&before={page['next']}")
         listed += [item["request_id"] for item in page["items"]]
-        before = page.get("next")
     assert listed == asked[::-1]
 
 
