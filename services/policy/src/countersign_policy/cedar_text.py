@@ -25,8 +25,9 @@ _MOST_BRACKETS, _MOST_OPERATORS = 32, 1000
 _TOO_DEEP = "more than about 50 operators in a row, or too many brackets within one another"
 _SPLIT = 'several policies, several `when { … }` of one, or a set: ["a", "b"].contains(context.env)'
 
-_TOKEN = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|;', re.DOTALL)
-_NESTING = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|[(\[{]|[)\]}]|&&|\|\||[-+*!.]|\b(?:if|has)\b', re.DOTALL)
+# A text that does not end is taken to the end of the file: looked for from each quote in it anew, that took hours.
+_TOKEN = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"?|;', re.DOTALL)
+_NESTING = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"?|[(\[{]|[)\]}]|&&|\|\||[-+*!.]|\b(?:if|has)\b', re.DOTALL)
 _NAMED = re.compile(r"`([^`]+)`")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
