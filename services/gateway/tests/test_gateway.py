@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -106,6 +107,33 @@ async def test_the_door_over_http(alone: Any) -> None:
     await raw(b"[" * 2000 + b"]" * 2000, 400, "malformed")
     await raw(b"a=b", 415, "unsupported_media_type", **{"Content-Type": "application/x-www-form-urlencoded"})
 
+    # whoever it is: these read a body before they know that
+    for path in ("tokens", "agents", "agents/worker-1/renew", "stops", "apply"):
+        assert await endless(world, f"/api/v1/{path}") == (413, "urn:countersign:problem:too_large")
+
+
+async def endless(world: Any, path: str) -> tuple[int, str]:
+    """Post a body that ends when it is refused; the status, and the problem's type."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.services["gateway"].http.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode())
+
+    async def send() -> None:
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                writer.write(b"10000\r\n" + b" " * 65_536 + b"\r\n")
+                await writer.drain()
+
+    sending = asyncio.create_task(send())
+    try:
+        async with asyncio.timeout(30):
+            answered = await reader.readuntil(b"\r\n\r\n")
+            problem = orjson.loads(await reader.readuntil(b"}"))
+    finally:
+        sending.cancel()
+        writer.close()
+    return int(answered.split()[1]), problem["type"]
+
 
 async def test_the_same_key_gives_the_same_action_and_another_body_a_conflict(alone: Any) -> None:
     async def post(body: Any, as_: str = "worker-1") -> tuple[int, Any]:
@@ -194,6 +222,23 @@ async def test_an_agent_sees_its_own_actions_only(alone: Any) -> None:
     assert theirs["items"] == []
     page = await alone.ok("GET", f"{ACTIONS}?limit=1&tool=read_thing&state=accepted", as_="worker-1")
     assert [item["request_id"] for item in page["items"]] == [mine["request_id"]]
+
+
+async def test_no_agent_chooses_where_its_actions_stand_in_the_list(alone: Any) -> None:
+    """Ids that agents choose say nothing of time: the highest would stay above all, the lowest be overlooked."""
+    asked: list[str] = []
+    async with alone.agent("worker-2") as agent:
+        for place, chosen in enumerate(("f", "0")):
+            asked.append((await alone.ok("POST", ACTIONS, BODY, as_="worker-1"))["request_id"])
+            asked.append(f"{chosen * 8}-0000-7000-8000-00000000000{place}")
+            await agent.submit("read_thing", {"thing_id": 1}, env="dev", request_id=asked[-1])
+    asked.append((await alone.ok("POST", ACTIONS, BODY, as_="worker-1"))["request_id"])
+    page = await alone.ok("GET", f"{ACTIONS}?limit=2")
+    listed = [item["request_id"] for item in page["items"]]
+    while page.get("next"):
+        page = await alone.ok("GET", f"{ACTIONS}?limit=2&before={page['next']}")
+        listed += [item["request_id"] for item in page["items"]]
+    assert listed == asked[::-1]
 
 
 async def test_the_event_carries_what_was_asked_and_the_gateways_signature(alone: Any) -> None:

@@ -243,7 +243,10 @@ class Store:
         before: str | None,
         limit: int,
     ) -> list[Row]:
-        """Newest first; ``before`` is the last request id of the page before (they sort by time). No states: all."""
+        """Newest first; ``before`` is the last request id of the page before. No states: all.
+
+        By when they were accepted: an agent that chooses its request ids could place its own wherever it likes.
+        """
         filters: list[tuple[str, Any]] = [
             ("agent_id = ${}", agent_id),
             ("session_id = ${}", session_id),
@@ -251,11 +254,17 @@ class Store:
             ("tool = ${}", tool),
             ("accepted_at >= ${}", since),
             ("accepted_at < ${}", until),
-            ("request_id < ${}", UUID(before) if before else None),
+            (
+                "(accepted_at, request_id) < (SELECT accepted_at, request_id FROM action WHERE request_id = ${})",
+                UUID(before) if before else None,
+            ),
         ]
         given = [(text, value) for text, value in filters if value is not None]
         where = " AND ".join(text.format(i) for i, (text, _) in enumerate(given, 1)) or "true"
-        query = f"SELECT {COLUMNS} FROM action WHERE {where} ORDER BY request_id DESC LIMIT {int(limit)}"  # noqa: S608
+        query = (
+            f"SELECT {COLUMNS} FROM action WHERE {where}"  # noqa: S608
+            f" ORDER BY accepted_at DESC, request_id DESC LIMIT {int(limit)}"
+        )
         rows = await self._db.pool.fetch(query, *(value for _, value in given))
         return [read_row(row) for row in rows]
 
