@@ -126,11 +126,7 @@ class Deployment:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def deployment(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres) -> AsyncIterator[Deployment]:
     """One for all tests of a module: they ask, and leave it as it was."""
-    stack = Stack(tmp_path_factory.mktemp("contract") / "data", postgres)
-    try:
-        async with AsyncExitStack() as closing:
-            async with asyncio.timeout(30):
-                await stack.start()
-            yield Deployment(stack, closing)
-    finally:
-        await stack.stop()
+    async with Stack(tmp_path_factory.mktemp("contract") / "data", postgres) as stack, AsyncExitStack() as closing:
+        async with asyncio.timeout(30):
+            await stack.start()
+        yield Deployment(stack, closing)
