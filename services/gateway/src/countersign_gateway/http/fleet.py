@@ -84,17 +84,7 @@ async def register(body: EitherBody, request: Request, parts: PartsOf) -> Any:
     if isinstance(body, Registration):
         return await register_itself(body, parts)
     person: PersonIdentity = request.state.registrant
-    view = await parts.bus.ask(
-        RegisterAgent(
-            agent_id=body.agent_id,
-            name=body.name,
-            owner=body.owner,
-            profile=body.profile,
-            environments=body.environments,
-            heartbeat_s=body.heartbeat_s,
-            by=person.name,
-        )
-    )
+    view = await parts.bus.ask(RegisterAgent(agent_id=body.agent_id, **body.described(), by=person.name))
     return await _seen(parts, view)
 
 
