@@ -17,10 +17,8 @@ from countersign_contracts.enrolment import (
     DiscoveryTokens,
     IssuedDiscoveryToken,
     ListDiscoveryTokens,
-    ListPackages,
     OrderAgents,
     Ordered,
-    Packages,
     Registered,
     RegisterWithToken,
     Registration,
@@ -33,6 +31,7 @@ from countersign_contracts.enrolment import (
 from countersign_contracts.fleet import AgentStatus, AgentType
 from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
+from countersign_contracts.packages import ListPackages, Packages
 
 from ..credentials import PersonIdentity, require_person
 from ..submission import Words
