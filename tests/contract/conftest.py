@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,18 @@ from countersign_registry.settings import Settings as RegistrySettings
 from workspace import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
+
+
+def references(value: Any) -> Iterator[str]:
+    """Whatever a document refers to, anywhere in it."""
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
 
 
 @pytest.fixture(scope="session")
