@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
 from countersign_contracts import fleet
@@ -16,14 +16,12 @@ from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 from countersign_contracts.observation import OBSERVES_AT_MOST_S, OBSERVES_S, IssuedObserver, IssueObserver
 
-from ..credentials import PersonIdentity
 from ..submission import Words
-from .context import Needs, PartsOf
+from .context import Operator, PartsOf
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1/agents", responses=RESPONSES, tags=["agents"])
 
-Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
 IfMatch = Annotated[
     str | None, Header(max_length=64, description='the ETag the agent was read with, e.g. `"7"`: refused if it changed')
 ]

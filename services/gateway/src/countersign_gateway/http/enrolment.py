@@ -33,16 +33,14 @@ from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 from countersign_contracts.packages import ListPackages, Packages
 
-from ..credentials import PersonIdentity, require_person
+from ..credentials import require_person
 from ..submission import Words
 from .agent import AgentDescription
-from .context import Access, Needs, Parts, PartsOf, Public, Scheme, identify, parts_of
+from .context import Access, Operator, Parts, PartsOf, Public, Reader, Scheme, identify, parts_of
 from .problems import AS_AGENT, AS_PERSON, RESPONSES
 
 router = APIRouter(prefix="/api/v1/agents", responses=RESPONSES, tags=["agents"])
 
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
-Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
 After = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z0-9_-]*$")]
 
 _ORDERS: dict[str, AgentStatus] = {"pause": "paused", "resume": "active", "revoke": "revoked"}

@@ -25,14 +25,11 @@ from countersign_contracts.model import Frozen
 from ..credentials import AgentIdentity, PersonIdentity
 from ..submission import Words
 from .agent import etag
-from .context import Needs, OnlyAgents, Parts, PartsOf, body_of
+from .context import OnlyAgents, Operator, Parts, PartsOf, Reader, body_of
 from .enrolment import EitherBody, register_itself, registrant
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
-
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
-Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
 
 
 class StatusBody(Frozen):
