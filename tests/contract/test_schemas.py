@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -22,6 +22,8 @@ from countersign_contracts.event import EVENTS
 from countersign_contracts.model import Frozen
 from countersign_contracts.projection import BUCKETS
 from workspace import ROOT
+
+from .conftest import references
 
 Schema: TypeAlias = dict[str, Any]
 Strategy: TypeAlias = st.SearchStrategy[Any]
@@ -215,17 +217,6 @@ def test_each_stands_alone(schemas: dict[str, Schema]) -> None:
     for schema in schemas.values():
         for reference in references(schema):
             assert reference.removeprefix("#/$defs/") in schema["$defs"], reference
-
-
-def references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"]
-        for each in schema.values():
-            yield from references(each)
-    elif isinstance(schema, list):
-        for each in schema:
-            yield from references(each)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -17,6 +17,7 @@ from countersign_contracts.actions import ActionRequested, ActionResult
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.ids import new_id
 from countersign_gateway.submission import Submission, request_text, unkeyed_sha256
+from countersign_harness.world import AGENTS, PROFILES, TOOLS, World
 
 ACTIONS = "/api/v1/actions"
 BODY = {"tool": "read_thing", "args": {"thing_id": 1}, "env": "dev"}
@@ -25,31 +26,18 @@ BODY = {"tool": "read_thing", "args": {"thing_id": 1}, "env": "dev"}
 @pytest_asyncio.fixture
 async def alone(stack: Any) -> AsyncIterator[Any]:
     """A world in which only the gateway and the registry run, so that actions stay where they are."""
-    from countersign_harness.world import World
-
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await world.downstream.start()
-        world.services["registry"] = await stack.service("registry")
-        world.services["executor"] = await stack.service("executor")
-        world.services["policy"] = await stack.service("policy")
+        for name in ("executor", "policy"):
+            world.services[name] = await stack.service(name)
         approvals = await stack.service("approvals")  # what is declared has its yes too
-        world.services["gateway"] = await stack.service("gateway", redrive_after_s=0.5, max_waiting=3)
-        world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
-        world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
-        from countersign_harness.world import AGENTS, PROFILES, TOOLS
-
+        await world.start_door(redrive_after_s=0.5, max_waiting=3)
         await world.apply({"t.yaml": TOOLS, "p.yaml": PROFILES, "a.yaml": AGENTS})
         for agent in ("worker-1", "worker-2"):
-            issued = await world.ok("POST", f"/api/v1/agents/{agent}/credentials", {})
-            world.tokens[agent] = issued["http_token"]
-            world.creds[agent] = stack.layout.root / f"{agent}.creds"
-            world.creds[agent].write_text(issued["nats_creds"])
+            await world.issue(agent)
         await world.services["policy"].stop()
         await approvals.stop()
         yield world
-    finally:
-        await world.stop()
 
 
 async def test_the_door_over_http(alone: Any) -> None:

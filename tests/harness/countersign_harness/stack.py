@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import nats
@@ -34,7 +34,7 @@ from .prepared import Prepared
 
 
 class Stack:
-    """What a test stands on. ``folder`` is its data folder.
+    """What a test stands on: ``async with`` it, and :meth:`start` it. ``folder`` is its data folder.
 
     With ``prepared`` its keys and streams are a copy; with ``migrated`` besides, every service's schema is made.
     """
@@ -50,6 +50,12 @@ class Stack:
         self._exit = AsyncExitStack()
         self._services: list[Service] = []
         self._passwords: dict[str, str] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def start(self) -> None:
         """Everything up, nothing running on it."""
