@@ -24,6 +24,7 @@ from countersign_faults.declarations import AGENTS, documents
 from countersign_faults.downstream import CountingDownstream
 from countersign_faults.system import System
 from countersign_faults.traffic import write_webhook_secret
+from countersign_harness.ports import free_run
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -71,7 +72,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
 
 async def _make(folder: Path) -> Made:
     (folder / "phrase").write_text(PHRASE + "\n")
-    async with CountingDownstream() as downstream, System(folder / "first" / "system") as system:
+    # not any free port: until it is taken again, a connection of somebody else could be given it
+    async with CountingDownstream(free_run(1)) as downstream, System(folder / "first" / "system") as system:
         write_webhook_secret(system)
         given = {"documents": documents(downstream.url), "dry_run": False}
         assert not (await system.ok("POST", "/api/v1/apply", given))["errors"]
