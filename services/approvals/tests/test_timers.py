@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
+from countersign_approvals.store import Store
 from countersign_chassis import Failpoints
 from countersign_contracts.model import now
 
@@ -22,7 +25,7 @@ at_deadline: pause
 
 
 async def test_reminders_escalations_and_a_deadline_that_pauses_come_once_by_any_replica(scene: Scene) -> None:
-    await scene.start()
+    service = await scene.start()
     await scene.apply(RULE)
     event = await scene.hold()
     await scene.refused(vote(event), "not_entitled")
@@ -33,11 +36,14 @@ async def test_reminders_escalations_and_a_deadline_that_pauses_come_once_by_any
     for each, after_s in zip((e for e in events if e.spec.name in ("reminded", "escalated")), (1, 2), strict=True):
         at = each.reminded_at if each.spec.name == "reminded" else each.escalated_at
         assert timedelta(0) <= at - due - timedelta(seconds=after_s) < timedelta(seconds=2)
+    used = [(await Store(service.db).ages(due + timedelta(seconds=after_s))).used for after_s in (0, 1.5, 6)]
+    assert used == pytest.approx([0, 0.5, 2]), "of the three seconds there are"
     view = await scene.known(event, lambda v: v.overdue)
     assert view.state == "pending" and view.escalated_to == ("person:alice",)
     assert view.waits_for == ("1 of group:nobody or person:alice",) and view.stages[0].people == ("alice",)
     view = await scene.gateway.ask(vote(event))
     assert view.state == "approved" and not view.overdue
+    assert (await Store(service.db).ages(now())).used == 0
 
 
 async def test_a_restart_loses_no_timer(offstage: Scene) -> None:
