@@ -259,3 +259,14 @@ def test_a_tool_keeps_the_lines_of_its_schema() -> None:
     )
     assert isinstance(parsed.model, Tool)
     assert parsed.line_of(("arguments", "properties", "amount", "type")) == 7
+
+
+@pytest.mark.parametrize("window", ["session_window_s", "fallback_window_s"])
+def test_a_window_that_policy_could_not_count_in_is_an_error_of_its_file(window: str) -> None:
+    """It was applied, and then no action under the profile was decided any more."""
+    guardrail = f"{{kind: session_calls, name: a, limit: 5, {window}: 1000000000000}}"
+    text = f"kind: profile\nname: worker\nenvironments: [dev]\ntools: [t]\nguardrails:\n  - {guardrail}\n"
+    found = read_document(Document(path="p.yaml", text=text))
+    assert isinstance(found, FileErrors)
+    (error,) = found.errors
+    assert (error.line, error.field) == (6, f"guardrails.0.{window}") and "less than or equal to" in error.message

@@ -66,6 +66,7 @@ async def test_the_door_over_http(alone: Any) -> None:
         await refused(422, "invalid", method="GET", path=f"/api/v1/{query}", body=None, as_="admin")
     await refused(422, "invalid", "reason", body=BODY | {"reason": "\x00"})
     await refused(422, "invalid", "reason", path="/api/v1/stops", body={"scope": "all", "reason": "\x00"}, as_="admin")
+    await refused(422, "invalid", "at most 16", body=BODY | {"on_behalf_of": ["person:a"] * 17})
     await refused(404, "not_found", "no action", method="GET", path=f"{ACTIONS}/{new_id()}", body=None)
     await refused(404, "not_found", "request id", method="GET", path=f"{ACTIONS}/nonsense", body=None)
     await refused(404, "not_found", "openapi", method="GET", path="/nowhere", body=None)

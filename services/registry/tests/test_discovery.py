@@ -70,6 +70,7 @@ def test_type_and_range_may_be_given() -> None:
     [
         (GOOD.replace("AGENT_NAME=SecurityAgent\n", ""), None, "`AGENT_NAME` is missing"),
         (GOOD.replace("1.0.0", "one"), 3, "`one` is no version"),
+        (GOOD.replace("1.0.0", "1" * 5000), 3, "is no version"),
         (GOOD.replace("1.0.0", ""), 3, "`` is no version"),
         (GOOD.replace("logs.auth", "logs.*"), 5, "`logs.*` is no topic"),
         (GOOD.replace("logs.auth", "logs.>"), 5, "`logs.>` is no topic"),

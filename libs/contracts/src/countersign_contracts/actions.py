@@ -16,6 +16,8 @@ from .sealed import has_sealed
 
 Effect = Literal["read", "write", "destructive", "external"]
 Risk = Literal["low", "medium", "high", "critical"]
+#: The longest principal chain.
+MOST_PRINCIPALS = 16
 
 State = Literal[
     "accepted",
@@ -39,7 +41,7 @@ class Action(Frozen):
     request_id: RequestId
     agent_id: AgentId
     principal_chain: tuple[PrincipalId, ...] = Field(
-        default=(), max_length=16, description="whom the agent acts for, outermost first (RFC 8693 `act`)"
+        default=(), max_length=MOST_PRINCIPALS, description="whom the agent acts for, outermost first (RFC 8693 `act`)"
     )
     session_id: SessionId | None = None
     env: Env

@@ -120,8 +120,8 @@ class Guardrail(Frozen):
     window_s: int | None = Field(default=None, gt=0, le=31_536_000)
     per: Literal["agent", "tool", "person"] | None = Field(default=None, description="whom a rate or spend counts for")
     field: ArgumentName | None = Field(default=None, description="the argument that `spend` adds up")
-    session_window_s: int = Field(default=86400, gt=0, description="how long a session's calls count")
-    fallback_window_s: int = Field(default=300, gt=0, description="window where no session is given")
+    session_window_s: int = Field(default=86400, gt=0, le=1_000_000_000, description="how long a session's calls count")
+    fallback_window_s: int = Field(default=300, gt=0, le=1_000_000_000, description="window where no session is given")
     days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] | None = None
     start: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None
     end: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] | None = None

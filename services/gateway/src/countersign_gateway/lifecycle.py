@@ -44,8 +44,8 @@ class Change:
 
     @property
     def reason(self) -> str | None:
-        """One line for people."""
-        return "; ".join(reason.message for reason in self.reasons) or None
+        """One line for people, without what PostgreSQL does not keep in text: an agent may name its arguments so."""
+        return "; ".join(reason.message for reason in self.reasons).replace("\0", "\ufffd") or None
 
     def to_result(self) -> ActionResult:
         """What the agent is told."""

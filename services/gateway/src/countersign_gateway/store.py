@@ -59,6 +59,8 @@ WHERE a.request_id = u.request_id
 RETURNING a.request_id, a.channel, a.accepted_at, a.approval_id
 """
 
+_LATEST_FIRST = "ORDER BY accepted_at DESC, request_id DESC"
+_BEFORE = "(accepted_at, request_id) < (SELECT accepted_at, request_id FROM action WHERE request_id = ${})"
 _RANK = {"accepted": 0, "held": 1, "granted": 2, "executing": 3}
 
 
@@ -234,10 +236,7 @@ class Store:
         before: str | None,
         limit: int,
     ) -> list[Row]:
-        """Newest first; ``before`` is the last request id of the page before. No states: all.
-
-        By when they were accepted: an agent that chooses its request ids could place its own wherever it likes.
-        """
+        """The latest accepted first (agents choose ids); ``before``: the last of the page before. No states: all."""
         filters: list[tuple[str, Any]] = [
             ("agent_id = ${}", agent_id),
             ("session_id = ${}", session_id),
@@ -245,17 +244,11 @@ class Store:
             ("tool = ${}", tool),
             ("accepted_at >= ${}", since),
             ("accepted_at < ${}", until),
-            (
-                "(accepted_at, request_id) < (SELECT accepted_at, request_id FROM action WHERE request_id = ${})",
-                UUID(before) if before else None,
-            ),
+            (_BEFORE, UUID(before) if before else None),
         ]
         given = [(text, value) for text, value in filters if value is not None]
         where = " AND ".join(text.format(i) for i, (text, _) in enumerate(given, 1)) or "true"
-        query = (
-            f"SELECT {COLUMNS} FROM action WHERE {where}"  # noqa: S608
-            f" ORDER BY accepted_at DESC, request_id DESC LIMIT {int(limit)}"
-        )
+        query = f"SELECT {COLUMNS} FROM action WHERE {where} {_LATEST_FIRST} LIMIT {int(limit)}"  # noqa: S608
         rows = await self._db.pool.fetch(query, *(value for _, value in given))
         return [read_row(row) for row in rows]
 

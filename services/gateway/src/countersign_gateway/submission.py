@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError
 
-from countersign_contracts.actions import Action
+from countersign_contracts.actions import MOST_PRINCIPALS, Action
 from countersign_contracts.canonical import action_digest
 from countersign_contracts.errors import CountersignError, Malformed, Refused, Unavailable
 from countersign_contracts.ids import AgentId, Env, PrincipalId, RequestId, SessionId, ToolName
@@ -34,7 +34,7 @@ class Submission(Frozen):
     env: Env
     agent_id: AgentId | None = Field(default=None, description="only the credential's own agent is accepted")
     session_id: SessionId | None = None
-    on_behalf_of: PrincipalId | tuple[PrincipalId, ...] | None = Field(
+    on_behalf_of: PrincipalId | Annotated[tuple[PrincipalId, ...], Field(max_length=MOST_PRINCIPALS)] | None = Field(
         default=None, description="whom the agent acts for; several: outermost first"
     )
     reason: Words | None = None

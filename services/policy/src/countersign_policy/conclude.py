@@ -27,6 +27,9 @@ from .guardrails import judge
 from .risk import riskier
 from .telling import MAX_TEXT, told
 
+#: How many reasons a denial gives, and how long each may be, in characters.
+MOST_REASONS, MOST_MESSAGE = 20, 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Approved:
@@ -57,7 +60,7 @@ def conclude(
     approval_id = approved.approval_id if approved is not None else None
     outcome: Literal["allow", "deny", "hold"]
     if denied:
-        outcome, reasons = "deny", denied
+        outcome, reasons = "deny", bounded(denied)
     elif examined.approval is not None and approved is None:
         outcome, approval_id = "hold", approval_id_of(examined.action)
         reasons = (Reason(code="approval_required", message=examined.approval),)
@@ -75,6 +78,22 @@ def conclude(
         approval_id=approval_id,
         decided_at=at,
     )
+
+
+def bounded(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """The first of them, each cut: an agent chooses how many names of arguments they repeat, and how long ones.
+
+    What told of all of it would be more than the bus carries, and the action would never end.
+    """
+    kept = [
+        reason.model_copy(update={"message": f"{reason.message[:MOST_MESSAGE]}…"})
+        if len(reason.message) > MOST_MESSAGE
+        else reason
+        for reason in reasons[:MOST_REASONS]
+    ]
+    if left_out := len(reasons) - len(kept):
+        kept.append(Reason(code=reasons[0].code, message=f"and {left_out} more reasons"))
+    return tuple(kept)
 
 
 def denied_by(held: ActionHeld, reasons: tuple[Reason, ...], at: datetime) -> Decision:

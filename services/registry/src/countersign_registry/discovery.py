@@ -224,12 +224,11 @@ def _version(value: Value | None, reading: _Reading) -> str | None:
     if value is None:
         return None
     try:
-        Version(value.text)
+        if len(value.text) <= 64:  # first: of a number of thousands of digits Python makes none
+            Version(value.text)
+            return value.text
     except InvalidVersion:
         pass
-    else:
-        if len(value.text) <= 64:
-            return value.text
     reading.wrong(
         value.line, "AGENT_VERSION", f"`{one_line(value.text, 80)}` is no version", "numbers with dots, e.g. 1.4.0"
     )
