@@ -13,6 +13,7 @@ import orjson
 import pytest_asyncio
 
 from countersign_contracts import subjects
+from countersign_contracts.fleet import AgentStatusChanged
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
 from countersign_contracts.telemetry import (
@@ -217,6 +218,18 @@ async def test_what_an_agent_says_through_the_sdk_is_heard_whichever_way_it_came
         assert got == status and says in problem["detail"], problem
 
 
+async def forge_changes(door: Door) -> None:
+    """Changes of an agent's status that the registry did not sign like that: altered, and on another's subject."""
+    registry = await door.stack.bus("registry")
+    change = AgentStatusChanged(
+        agent_id="bot", by="ann", at=now(), before="active", status="revoked", reason="no reason"
+    )
+    sealed, core = registry.seal(change), registry.connection.client
+    await core.publish(change.nats_subject(), sealed.body.replace(b"no reason", b"a reason"), headers=sealed.headers())
+    await core.publish("fleet.status_changed.other", sealed.body, headers=sealed.headers())
+    await core.flush()
+
+
 async def test_the_socket_tells_what_each_asks_for_until_it_may_not(door: Door) -> None:
     async with door.socket() as socket:
         assert (await ask(socket, agents=["bot"], kinds=["metrics", "phase"]))["kind"] == "following"
@@ -237,6 +250,7 @@ async def test_the_socket_tells_what_each_asks_for_until_it_may_not(door: Door) 
         await door.says("other", "logs", {"batch": new_id(), "records": [record("fine"), record("bad", "critical")]})
         assert (await told(socket))["log"]["text"] == "bad"
         assert (await ask(socket, kinds=["status"]))["kind"] == "following"
+        await forge_changes(door)
         await door.ok("POST", "/api/v1/agents/other/pause", {"reason": "stocktaking"})
         news = await told(socket)
         assert news["change"] == {"before": "active", "now": "paused", "why": "stocktaking", "by": "admin"}
