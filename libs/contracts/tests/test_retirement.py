@@ -42,7 +42,7 @@ def an_event(key: SigningKey, action: Action, at: datetime, trust: TrustBundle) 
 
 def a_warrant(key: SigningKey, action: Action, at: datetime, trust: TrustBundle) -> None:
     issued = {"policy_version": "v1", "approval_id": None, "at": at - timedelta(hours=2)}
-    token = warrant.issue(action, lifetime=timedelta(hours=4), key=key, **issued)  # type: ignore[arg-type]
+    token = warrant.issue(action, lifetime=timedelta(hours=4), key=key, **issued)
     warrant.verify(token, action, at=at, trust=trust)
 
 

@@ -18,6 +18,7 @@ from .cancellation import Cancellation
 from .changes import Changes
 from .credentials import Credentials
 from .dead_letters import STREAM, DeadLetters
+from .followers import FollowerMetrics
 from .following import Following
 from .following_agents import FollowingAgents
 from .http.app import make_app
@@ -103,8 +104,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     approvals = Approvals(rows, ingress.announce)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
+    followers = FollowerMetrics(metrics)
     following = Following(
-        service.bus.connection, service.trust, settings.max_followers, settings.max_untold_events, service.log
+        service.bus.connection,
+        service.trust,
+        settings.max_followers,
+        settings.max_untold_events,
+        followers,
+        service.log,
     )
     following_agents = FollowingAgents(
         door,
@@ -112,6 +119,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         service.trust,
         settings.max_followers,
         settings.max_untold_agent_news,
+        followers,
         service.log,
     )
     recording = Recording(settings, store, service.bus, unproven, service.log)
