@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from countersign_contracts.errors import CountersignError, Malformed
 from countersign_contracts.model import explain, loads
@@ -33,7 +33,8 @@ class Heartbeat(BaseModel):
 
     status: Label | None = None
     version: Label | None = None
-    uptime_s: Amount | None = None
+    #: `uptime` is what the founding specification calls it.
+    uptime_s: Amount | None = Field(default=None, validation_alias=AliasChoices("uptime_s", "uptime"))
     load: Amount | None = Field(default=None, description="of the agent, in its own unit: 1 is full")
 
 
