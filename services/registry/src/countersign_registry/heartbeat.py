@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from countersign_contracts.errors import CountersignError, Malformed
 from countersign_contracts.model import explain, loads
@@ -33,8 +33,7 @@ class Heartbeat(BaseModel):
 
     status: Label | None = None
     version: Label | None = None
-    #: `uptime` is what the founding specification calls it.
-    uptime_s: Amount | None = Field(default=None, validation_alias=AliasChoices("uptime_s", "uptime"))
+    uptime_s: Amount | None = None
     load: Amount | None = Field(default=None, description="of the agent, in its own unit: 1 is full")
 
 
@@ -50,6 +49,8 @@ def read(body: bytes) -> dict[str, Any]:
     value = loads(body)
     if not isinstance(value, dict):
         raise Malformed("a heartbeat is a JSON object")
+    if "uptime" in value:  # what the founding specification calls it
+        value.setdefault("uptime_s", value["uptime"])
     try:
         return Heartbeat.model_validate(value, strict=True).model_dump(exclude_none=True)
     except ValidationError as error:

@@ -24,15 +24,16 @@ from countersign_contracts.fleet import AgentType
 from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 
-from ..credentials import AgentIdentity, PersonIdentity
+from ..credentials import AgentIdentity, Identity, PersonIdentity
 from ..submission import Words
-from .context import Needs, OnlyAgents, Parts, PartsOf
+from .context import Needs, Oneself, OnlyAgents, Parts, PartsOf
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES, tags=["configuration"])
 
 Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
+Whose = Annotated[Identity, Depends(Oneself("read", agents="its own configuration"))]
 Itself = Annotated[AgentIdentity, Depends(OnlyAgents("its own configuration"))]
 OwnLayer = Literal["agent", "runtime"]
 #: Versions are 32-bit numbers there.
@@ -63,7 +64,7 @@ class RollbackBody(Frozen):
 
 
 @router.get("/agents/{agent_id}/config", response_model=AgentConfig)
-async def configuration(agent_id: AgentId, _: Reader, parts: PartsOf) -> Any:
+async def configuration(agent_id: AgentId, _: Whose, parts: PartsOf) -> Any:
     """What counts for an agent, layer by layer, and what the agent made of it."""
     return await parts.bus.ask(GetConfig(agent_id=agent_id))
 
@@ -77,7 +78,7 @@ async def set_configuration(
 
 
 @router.get("/agents/{agent_id}/config/effective", response_model=Configuration)
-async def effective_configuration(agent_id: AgentId, _: Reader, parts: PartsOf) -> Configuration:
+async def effective_configuration(agent_id: AgentId, _: Whose, parts: PartsOf) -> Configuration:
     """What counts for an agent, all layers together."""
     return await _effective(agent_id, parts)
 

@@ -24,10 +24,10 @@ from countersign_contracts.telemetry import (
     ReadMetrics,
 )
 
-from ..credentials import AgentIdentity, PersonIdentity, require_person
+from ..credentials import AgentIdentity, Identity, PersonIdentity, require_person
 from ..following_agents import AgentFollower, Interest
 from ..submission import Words
-from .context import Needs, OnlyAgents, Parts, PartsOf, body_of
+from .context import Needs, Oneself, OnlyAgents, Parts, PartsOf, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", tags=["telemetry"], responses=RESPONSES)
@@ -190,7 +190,9 @@ async def metrics(
 
 
 @router.get("/agents/{agent_id}/health", response_model=AgentHealth, name="agent_health", responses=_example(_HEALTH))
-async def health(agent_id: AgentId, _: Reader, parts: PartsOf) -> Response:
+async def health(
+    agent_id: AgentId, _: Annotated[Identity, Depends(Oneself("read", agents="its own health"))], parts: PartsOf
+) -> Response:
     """Whether an agent does well; if not, why."""
     return await _answered(parts, ReadHealth(agent_id=agent_id))
 
