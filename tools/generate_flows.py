@@ -15,7 +15,7 @@ from countersign_contracts.enrolment import TokenEvent
 from countersign_contracts.event import EVENTS, SERVICES, Event
 from countersign_contracts.fleet import FleetEvent, PersonChanged
 from countersign_contracts.logins import LoginEvent
-from countersign_contracts.observation import ObserverIssued
+from countersign_contracts.observation import ObserverEvent
 from countersign_contracts.packages import PackageEvent
 
 #: What a family of events puts in the place of a subject's `{token}`.
@@ -28,7 +28,7 @@ _TOKENS: tuple[tuple[type[Event], str], ...] = (
     (PackageEvent, "{agent_type}"),
     (TokenEvent, "{agent_type}"),
     (PersonChanged, "people"),
-    (ObserverIssued, "observers"),
+    (ObserverEvent, "observers"),
     (LoginEvent, "people"),
     (RoleChanged, "roles"),
     (PackageEvent, "{agent_type}"),

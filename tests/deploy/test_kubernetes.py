@@ -31,7 +31,7 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 PAGE = ROOT / "docs" / "operate" / "kubernetes.md"
 Document = dict[str, Any]
 #: Parts that an overlay may ask for.
-COMPONENTS = ("slack", "monitoring")
+COMPONENTS = ("slack", "monitoring", "oidc")
 #: Those that run, with the optional one.
 SERVICES = (*CORE_SERVICES, "slack")
 #: Of Kubernetes 1.33; written by tools/generate_kubernetes_schemas.py, since the whole is a hundred megabytes.
@@ -294,8 +294,12 @@ def test_nobody_is_reached_who_is_not_named() -> None:
     outside = [
         name for name, spec in policies.items() if any("ipBlock" in str(rule) for rule in spec.get("egress", []))
     ]
-    assert outside == ["executor", "slack"]
-    assert policies["slack"]["egress"][0]["ports"] == [{"port": 443, "protocol": "TCP"}]
+    assert outside == ["executor", "slack", "oidc"]
+    for name in ("slack", "oidc"):
+        [rule] = policies[name]["egress"]
+        assert rule["ports"] == [{"port": 443, "protocol": "TCP"}]
+        assert "10.0.0.0/8" in rule["to"][0]["ipBlock"]["except"], "not into the cluster"
+    assert policies["oidc"]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "registry"
     [watched] = policies["services"]["ingress"]
     assert watched["ports"] == [{"port": 8010, "protocol": "TCP"}], "Prometheus alone, and metrics alone"
     services = policies["services"]["egress"]

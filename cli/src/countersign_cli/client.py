@@ -57,6 +57,15 @@ class Client:
         """GET; parameters that are None are left out."""
         return self.send("GET", path + query_of(query or {}), timeout_s=timeout_s)
 
+    def all(self, path: str) -> Iterator[Any]:
+        """The items of every page."""
+        after = None
+        while True:
+            page = self.get(path, {"limit": 500, "after": after})
+            yield from page["items"]
+            if (after := page.get("next")) is None:
+                return
+
     def post(self, path: str, body: Any, *, timeout_s: float = 60, headers: Mapping[str, str] | None = None) -> Any:
         """POST a JSON body."""
         return self.send("POST", path, body, timeout_s=timeout_s, headers=headers)

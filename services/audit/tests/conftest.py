@@ -66,6 +66,7 @@ class StoredMessage:
     epoch: int = 1_769_850_000
     stream_seq: int = 1
     tries: int = 1
+    stored_at: datetime = AT
 
     def with_headers(self, **headers: str | None) -> StoredMessage:
         """Some headers changed, or taken away; ``ce_id`` stands for ``ce-id``."""

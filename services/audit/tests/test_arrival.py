@@ -246,7 +246,7 @@ def test_whatever_a_service_signs_is_judged_and_never_raises(body: dict[str, Any
 
 
 class _Stored:
-    stream, epoch, stream_seq, tries = "CONTROL", 1, 1, 1
+    stream, epoch, stream_seq, tries, stored_at = "CONTROL", 1, 1, 1, AT
 
     def __init__(self, subject: str, headers: dict[str, str], body: bytes) -> None:
         self.subject, self.headers, self.body = subject, headers, body

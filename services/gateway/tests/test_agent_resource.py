@@ -25,6 +25,18 @@ async def answered(
     return status, answer["type"].rsplit(":", 1)[1] if status >= 400 else ""
 
 
+async def test_an_agent_reads_its_own_status_and_configuration_and_no_other_s(door: World) -> None:
+    await door.ok("POST", "/api/v1/agents", BODY | {"agent_id": "other"})
+    assert (await door.ok("GET", BOT, as_="bot"))["agent"]["status"] == "active"
+    for part in ("", "/config", "/config/effective", "/health"):
+        assert await answered(door, "GET", f"{BOT}{part}", as_="bot") == (200, ""), part
+        for whose in ("other", "nobody"):
+            path = f"/api/v1/agents/{whose}{part}"
+            assert await answered(door, "GET", path, as_="bot") == (403, "forbidden"), path
+    for part in ("/config/history", "/logs", "/metrics"):
+        assert await answered(door, "GET", f"{BOT}{part}", as_="bot") == (403, "forbidden"), part
+
+
 async def test_an_agent_is_put_in_whole_once_and_deleted(door: World) -> None:
     _, _, headers = await door.request("GET", BOT)
     tag = headers["Etag"]

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from countersign_gateway.followers import MOST_BYTES, Follower
+from countersign_chassis.metrics import Metrics
+from countersign_contracts.errors import CountersignError
+from countersign_gateway.followers import MOST_BYTES, Follower, FollowerMetrics, Followers
 
 
 async def blocks(stream: AsyncIterator[bytes], count: int) -> list[str]:
@@ -76,3 +78,28 @@ async def test_nothing_is_told_to_who_may_not_read_any_more() -> None:
 async def test_silence_is_broken_by_a_comment() -> None:
     stream = Follower(most=3).events(0.01, lambda: None)
     assert (await blocks(stream, 2))[1] == ": nothing new\n\n"
+
+
+def test_who_follows_who_is_turned_away_and_what_is_not_told_is_counted() -> None:
+    metrics = Metrics()
+    followers: Followers[Follower] = Followers("agents", 2, FollowerMetrics(metrics))
+
+    def counted() -> dict[str, float]:
+        lines = [line.rsplit(" ", 1) for line in metrics.render().decode().splitlines() if 'of="agents"' in line]
+        return {name.split("{")[0]: float(value) for name, value in lines if "_created" not in name}
+
+    nothing = {"countersign_followers": 0, "countersign_followers_refused_total": 0}
+    assert counted() == nothing | {"countersign_followers_untold_total": 0}
+    slow, other = (followers.add(Follower(most=2)) for _ in range(2))
+    with pytest.raises(CountersignError, match="2 clients follow agents here already"):
+        followers.add(Follower(most=2))
+    for said in range(5):
+        slow.tell(f"{said}".encode())
+    other.tell(b"0")
+    followers.leave(other)
+    followers.leave(other)
+    assert counted() == {
+        "countersign_followers": 1,
+        "countersign_followers_refused_total": 1,
+        "countersign_followers_untold_total": 3,
+    }

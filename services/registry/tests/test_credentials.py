@@ -49,7 +49,7 @@ async def test_issued_credentials_are_on_the_record_and_their_secrets_nowhere(fl
     seed = next(line for line in issued.nats_creds.splitlines() if line.startswith("SU"))
     named = "SELECT relname AS name FROM pg_class WHERE relnamespace = 'registry'::regnamespace"
     tables = [row["name"] for row in await fleet.sql(f"{named} AND relkind IN ('r', 'p') AND NOT relispartition")]
-    assert len(tables) == 31
+    assert len(tables) == 32
     rows = [str(row) for table in tables for row in await fleet.sql(f"SELECT t::text FROM {table} t")]
     assert not [row for row in rows if seed in row or issued.http_token in row]
 

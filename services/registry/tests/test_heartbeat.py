@@ -76,6 +76,11 @@ def test_a_whole_number_is_a_number() -> None:
     assert read(b'{"uptime_s": 12, "load": 0}') == {"uptime_s": 12, "load": 0}
 
 
+def test_the_specification_s_heartbeat_is_read() -> None:
+    body = b'{"agent_id": "a-1", "status": "healthy", "timestamp": "2025-05-27T12:00:00Z", "uptime": 3600}'
+    assert read(body) == {"status": "healthy", "uptime_s": 3600}
+
+
 def test_the_size_is_bounded() -> None:
     body = b'{"x": "' + b"a" * (MAX_BYTES - 9) + b'"}'
     assert (len(body), read(body)) == (MAX_BYTES, {})

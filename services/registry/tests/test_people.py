@@ -66,6 +66,11 @@ async def test_a_person_is_added_renewed_removed_and_added_again(fleet: Fleet, r
     assert error.value.code == "not_found"
     people = await fleet.bus.ask(ListPeople())
     assert [(p.name, p.status) for p in people.items] == [("admin", "active"), ("ann", "active")]
+    assert people.next is None
+    first = await fleet.bus.ask(ListPeople(limit=1))
+    assert ([p.name for p in first.items], first.next) == (["admin"], "admin")
+    rest = await fleet.bus.ask(ListPeople(limit=1, after=first.next))
+    assert ([p.name for p in rest.items], rest.next) == (["ann"], None)
     events = await told(fleet, 5)
     assert [(e.person, e.status, e.by) for e in events] == [
         ("admin", "active", "registry"),

@@ -7,10 +7,19 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import nats
+import pytest
 from nats.aio.client import Client
 
 from countersign_contracts import subjects
-from countersign_contracts.observation import IssuedObserver, IssueObserver, ObserverIssued
+from countersign_contracts.errors import CountersignError
+from countersign_contracts.observation import (
+    IssuedObserver,
+    IssueObserver,
+    ListObservers,
+    ObserverIssued,
+    ObserverRevoked,
+    RevokeObserver,
+)
 
 if TYPE_CHECKING:
     from countersign_chassis import Service
@@ -66,6 +75,14 @@ class Observer:
         await self.client.flush()
         return " ".join(self.refused)
 
+    async def is_refused(self, subject: str) -> None:
+        """The server says so, in a message that nobody waits for."""
+        said = await self.says(subject)
+        async with asyncio.timeout(20):
+            while f'Permissions Violation for Publish to "{subject}"'.lower() not in said.lower():
+                await asyncio.sleep(0.02)
+                said = " ".join(self.refused)
+
 
 async def observer(fleet: Fleet) -> Observer:
     return await Observer(fleet, await fleet.bus.ask(IssueObserver(by="ann"))).connect()
@@ -105,7 +122,7 @@ async def test_agents_that_run_are_found_named_described_and_counted(fleet: Flee
 
     # it may do nothing else, and have nobody else answered
     for subject in ("agents.alpha.actions", "agents.bootstrap.register", "agents.alpha.control.config", "$JS.API.INFO"):
-        assert "permissions violation" in (await watching.says(subject)).lower(), subject
+        await watching.is_refused(subject)
     for planted in ("agents.alpha.control.config", f"{subjects.inbox('alpha')}.x", f"{subjects.inbox('gateway')}.x"):
         spied = await fleet.stack.client("gateway-agents") if "gateway" in planted else None
         heard = await spied.subscribe(planted) if spied else await alpha_hears(fleet, planted)
@@ -120,6 +137,31 @@ async def test_agents_that_run_are_found_named_described_and_counted(fleet: Flee
     async with asyncio.timeout(40):
         while not brief.client.is_closed:
             await asyncio.sleep(0.1)
+
+
+async def test_an_observer_is_revoked_alone_and_dropped_at_once(fleet: Fleet, registry: Service) -> None:
+    await fleet.register("alpha")
+    one, other = await observer(fleet), await observer(fleet)
+    revoked = await fleet.bus.ask(RevokeObserver(observer_id=one.issued.observer_id, by="bob"))
+    assert (revoked.created_by, revoked.revoked_by, revoked.expires_at) == ("ann", "bob", one.issued.expires_at)
+    assert await fleet.bus.ask(RevokeObserver(observer_id=one.issued.observer_id, by="eve")) == revoked
+    async with asyncio.timeout(30):
+        while not one.client.is_closed:
+            await asyncio.sleep(0.05)
+    again = Observer(fleet, one.issued)
+    with pytest.raises(nats.errors.Error):
+        await again.connect()
+    await again.client.close()
+    assert await other.says("$SRV.PING") == ""
+    listed = await fleet.bus.ask(ListObservers(limit=1))
+    assert [each.observer_id for each in listed.items] == [other.issued.observer_id]
+    (older,) = (await fleet.bus.ask(ListObservers(after=listed.next))).items
+    assert older == revoked
+    with pytest.raises(CountersignError, match="there is no observer `obs_none`; `countersign agents observers list`"):
+        await fleet.bus.ask(RevokeObserver(observer_id="obs_none", by="bob"))
+    told = [event for event in await fleet.every_event() if isinstance(event, ObserverRevoked)]
+    assert [(event.observer_id, event.by) for event in told] == [(one.issued.observer_id, "bob")]
+    await other.client.close()
 
 
 async def alpha_hears(fleet: Fleet, subject: str) -> Any:

@@ -80,6 +80,10 @@ class Layout:
         """A service's event signing key."""
         return self.root / "keys" / f"{service}.json"
 
+    def other_signing_key(self, service: str) -> Path:
+        """While that one is rotated: the next one, then the one before. No service is handed it."""
+        return self.root / "keys" / f"{service}.other.json"
+
     @property
     def box_key(self) -> Path:
         """The private keys that open sensitive arguments, the newest first; only the executor reads them."""

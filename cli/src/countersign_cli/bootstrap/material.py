@@ -32,10 +32,9 @@ from countersign_chassis.natsauth import (
 from countersign_chassis.sealing import OpenKey, key_text, new_key, read_key
 from countersign_contracts import subjects, topology
 from countersign_contracts.event import SERVICES
-from countersign_contracts.ids import new_id
-from countersign_ledger import SigningKey, TrustBundle, TrustedKey
 
 from ..embedded.datadir import write_secret
+from .event_keys import write_trust
 from .layout import Layout
 from .nodes import Node, check_nodes, write_configs
 from .signing_keys import pairs
@@ -134,7 +133,7 @@ def prepare_material(
         tls=nats_tls,
         ports_file_dir=ports_file_dir,
     )
-    deployment = _trust(layout)
+    deployment = write_trust(layout)
     _argument_keys(layout)
     if not layout.codes_key.exists():
         write_secret(layout.codes_key, key_text(new_key()))
@@ -229,23 +228,6 @@ def _user(
     pair = _pair(layout, f"user-{file}", "user")
     jwt = user_jwt(name, pair.public, signer, account, permissions, issued_at=at)
     write_secret(layout.creds(file), creds_file(jwt, pair.seed))
-
-
-def _trust(layout: Layout) -> str:
-    deployment = new_id()
-    if layout.trust.exists():
-        deployment = TrustBundle.from_json(layout.trust.read_text()).deployment
-    keys = {}
-    for service in SERVICES:
-        path = layout.signing_key(service)
-        if not path.exists():
-            write_secret(path, SigningKey.generate(service).to_json())
-        key = SigningKey.from_json(path.read_text())
-        keys[key.kid] = TrustedKey(key.kid, service, key.public_bytes, topology.emits(service))
-    bundle = TrustBundle(deployment, keys)
-    write_secret(layout.trust, bundle.to_json())
-    layout.trust.chmod(0o644)
-    return deployment
 
 
 def _argument_keys(layout: Layout) -> None:

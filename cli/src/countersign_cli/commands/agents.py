@@ -20,7 +20,7 @@ from .agent_config import app as config
 from .agent_telemetry import health, logs, metrics
 from .agent_upkeep import delete, update
 from .enrolment import packages, tokens
-from .observing import observe
+from .observing import observe, observers
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +35,7 @@ app.command("health")(health)
 app.command("update")(update)
 app.command("delete")(delete)
 app.command("observe")(observe)
+app.add_typer(observers, name="observers")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Seconds between two looks of `watch`.

@@ -45,9 +45,9 @@ def add(
 @command
 def list_(json: Json = False) -> None:
     """List people, their roles and groups, and how they prove who they are."""
-    found = Client.find().get("/api/v1/people")
+    found = list(Client.find().all("/api/v1/people"))
     if json:
-        return print_json(found)
+        return print_json({"items": found})
     rows = [
         (
             p["name"],
@@ -57,7 +57,7 @@ def list_(json: Json = False) -> None:
             p["status"],
             ago(p["created_at"]),
         )
-        for p in found["items"]
+        for p in found
     ]
     table(("NAME", "ROLES", "GROUPS", "ALSO BY", "STATUS", "ADDED"), rows, "nobody")
 

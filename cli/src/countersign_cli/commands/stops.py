@@ -56,7 +56,7 @@ def unknown(client: Client, scope: str) -> str | None:
                     raise
             return f"no agent {name} is known (yet)"
         case "tool":
-            known = any(item["tool"]["name"] == name for item in client.get("/api/v1/tools")["items"])
+            known = any(item["tool"]["name"] == name for item in client.all("/api/v1/tools"))
             return None if known else f"no tool {name} is known (yet)"
         case "session":
             known = bool(client.get("/api/v1/actions", {"session_id": name, "limit": 1})["items"])

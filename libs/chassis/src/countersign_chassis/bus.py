@@ -14,8 +14,8 @@ import nats.errors
 from nats.aio.msg import Msg
 
 from countersign_contracts.command import COMMANDS, Command, passed_on, problem_bytes, read_reply, reply_bytes
-from countersign_contracts.envelope import Envelope, seal, seal_event, source_of
-from countersign_contracts.errors import CountersignError, Refused, Unavailable
+from countersign_contracts.envelope import Envelope, Unverifiable, seal, seal_event, signed_anew, source_of
+from countersign_contracts.errors import CountersignError, Malformed, Refused, Unavailable
 from countersign_contracts.event import Event
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import Frozen, now
@@ -89,7 +89,8 @@ class Bus:
         """
         outgoing = []
         spans: list[Span] = []
-        for subject, stream, envelope in messages:
+        for subject, stream, kept in messages:
+            envelope = self._signed_now(kept)
             headers = envelope.headers()
             if (span := self._publishing(stream, envelope)) is not None:
                 spans.append(span)
@@ -104,6 +105,17 @@ class Bus:
             finally:
                 for span in spans:
                     span.end()
+
+    def _signed_now(self, envelope: Envelope) -> Envelope:
+        """The envelope; of a key that was rotated since it was kept, signed by the present one."""
+        if envelope.keyid == self._key.kid:
+            return envelope
+        try:
+            return signed_anew(envelope, self._trust, self._key)
+        except (Unverifiable, Malformed) as error:
+            # sent as it was kept: whoever takes it refuses it, and audit puts it on record
+            self._log.error("a kept event is not this service's own", event_id=envelope.id, reason=error.detail)
+            return envelope
 
     def _publishing(self, stream: str, envelope: Envelope) -> Span | None:
         if not sampled(envelope.traceparent):

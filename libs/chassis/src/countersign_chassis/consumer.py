@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import nats.errors
@@ -19,9 +18,8 @@ import orjson
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from countersign_contracts.envelope import Envelope, open_event
+from countersign_contracts.envelope import open_event
 from countersign_contracts.errors import CountersignError, Malformed
-from countersign_contracts.event import Event
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
 
@@ -30,7 +28,7 @@ from .bus import Bus
 from .client import NatsClient
 from .connection import NatsConnection
 from .dead_letter import dead_letter, error_line
-from .delivery import Delivery, RawDelivery, Settler, follow
+from .delivery import Delivery, Opener, RawDelivery, Settler, follow
 from .measured import ConsumerMetrics
 from .outages import OUTAGES
 from .tracing import NO_TRACES, Tracer, doing
@@ -71,7 +69,7 @@ class EventConsumer:
         max_tries: int = 8,
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
-        opener: Callable[[Envelope], Event] | None = None,
+        opener: Opener | None = None,
         bury_body: bool = True,
         room: Callable[[], Awaitable[int]] | None = None,
         tracer: Tracer = NO_TRACES,
@@ -81,7 +79,7 @@ class EventConsumer:
         self._bury_body = bury_body
         self._connection = connection
         self._bus = bus
-        self._open_event = opener or partial(open_event, trust=trust)
+        self._open_event: Opener = opener or (lambda envelope, arrived: open_event(envelope, trust, arrived))
         self.handler = handler
         self._metrics = metrics.bound(spec.name)
         self._log = log.bind(consumer=spec.name)
@@ -325,8 +323,7 @@ class EventConsumer:
         """
         if not self._verify:
             return RawDelivery(settler, msg)
-        envelope = Envelope.read(msg.headers, msg.data)
-        return Delivery(settler, msg, envelope, self._open_event(envelope))
+        return Delivery(settler, msg, self._open_event)
 
     async def _failed(self, delivery: RawDelivery, error: Exception) -> None:
         self._metrics.failed.inc()

@@ -107,15 +107,20 @@ class RawDelivery:
             self._consumer.tell_server(self._msg.reply, how)
 
 
+#: Verifies an envelope, and reads its event; it is told when the stream stored it.
+Opener = Callable[[Envelope, datetime], Event]
+
+
 class Delivery(RawDelivery):
     """A verified event."""
 
     __slots__ = ("envelope", "event")
 
-    def __init__(self, consumer: Settler, msg: Msg, envelope: Envelope, event: Event) -> None:
+    def __init__(self, consumer: Settler, msg: Msg, open_event: Opener) -> None:
+        """Raises what reading the envelope does, and ``open_event``."""
         super().__init__(consumer, msg)
-        self.envelope = envelope
-        self.event: Any = event
+        self.envelope = Envelope.read(msg.headers, msg.data)
+        self.event: Any = open_event(self.envelope, self.stored_at)
 
 
 def follow(delivery: RawDelivery, tracer: Tracer, consumer: Consumer) -> None:

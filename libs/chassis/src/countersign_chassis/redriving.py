@@ -108,7 +108,8 @@ class Redriving:
     def _letter(self, command: RedriveDeadLetter) -> DeadLettered:
         """The dead letter, which this service itself must have signed."""
         envelope = Envelope.read(command.headers, command.body.encode())
-        event = open_event(envelope, self._trust)
+        # the gateway asks, which looked when it was stored
+        event = open_event(envelope, self._trust, envelope.signed_at)
         if not isinstance(event, DeadLettered) or envelope.source != source_of(self._service):
             raise Refused(f"this is no dead letter of {self._service}'s")
         return event

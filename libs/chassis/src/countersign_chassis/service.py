@@ -17,9 +17,7 @@ from starlette.routing import Route
 
 from countersign_contracts.command import Command
 from countersign_contracts.dead_letter_commands import REDRIVES
-from countersign_contracts.envelope import Envelope
 from countersign_contracts.errors import CountersignError, Unavailable
-from countersign_contracts.event import Event
 from countersign_contracts.model import Frozen
 from countersign_contracts.projection import Bucket
 from countersign_contracts.topology import consumer
@@ -30,7 +28,7 @@ from .connection import NatsConnection
 from .consumer import EventConsumer
 from .database import Database
 from .database_watch import DatabaseWatch
-from .delivery import Handler, RawHandler
+from .delivery import Handler, Opener, RawHandler
 from .failpoints import NO_FAILPOINTS, Failpoints
 from .http import HttpServer, TracedApp, health_app, health_routes
 from .logs import logger
@@ -138,7 +136,7 @@ class Service:
         max_tries: int = 8,
         linger_s: float = 0.0,
         skip: Callable[[dict[str, str]], bool] | None = None,
-        opener: Callable[[Envelope], Event] | None = None,
+        opener: Opener | None = None,
     ) -> EventConsumer:
         """Feed verified events of the topology's consumer ``name`` to ``handler``; the options are the consumer's."""
         return self._consume(

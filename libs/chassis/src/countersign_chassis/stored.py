@@ -64,7 +64,7 @@ class StoredMessages:
     async def state(self) -> StreamState:
         """What the stream holds now."""
         state = (await self._ask("STREAM.INFO", {"subjects_filter": ">"}))["state"]
-        oldest = _time(state["first_ts"]) if state["messages"] else None
+        oldest = read_time(state["first_ts"]) if state["messages"] else None
         return StreamState(state.get("subjects") or {}, oldest)
 
     async def _ask(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -87,14 +87,14 @@ class StoredMessages:
             return None
         return StoredMessage(
             seq=int(message["seq"]),
-            at=_time(message["time"]),
+            at=read_time(message["time"]),
             subject=message["subject"],
             headers=read_headers(b64decode(message.get("hdrs", ""))),
             body=b64decode(message.get("data", "")),
         )
 
 
-def _time(text: str) -> datetime:
+def read_time(text: str) -> datetime:
     """A server's time, to the second."""
     return datetime.fromisoformat(text[:19] + "+00:00")
 

@@ -18,6 +18,7 @@ from .errors import CountersignError
 from .ids import prefixed
 from .jws_parts import decode, encode
 from .model import Frozen
+from .retirement import require_in_force
 
 #: What the issuer's key must be entitled to sign.
 TYPE = "countersign.access_token.v1"
@@ -87,7 +88,7 @@ def verify(token: str, *, at: datetime, trust: TrustBundle) -> AccessToken:
         header = orjson.loads(decode(head))
         if set(header) != {"alg", "typ", "kid"} or (header["alg"], header["typ"]) != (_ALGORITHM, _JWT_TYPE):
             raise ValueError("its header is not that of an access token")
-        trust.verify(str(header["kid"]), TYPE, signed.encode("ascii"), decode(signature))
+        require_in_force(trust.verify(str(header["kid"]), TYPE, signed.encode("ascii"), decode(signature)), at)
         claims = AccessToken.model_validate_json(decode(payload), strict=True)
     except (UntrustedError, ValidationError, ValueError, AttributeError, TypeError):
         # not the reason: it would tell who forges how far they came

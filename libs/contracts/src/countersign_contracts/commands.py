@@ -157,12 +157,17 @@ class ReconcileAction(Command):
 
 
 class Tools(Frozen):
+    """By name; fewer than asked for where they are large."""
+
     items: tuple[ToolRecord, ...]
+    next: str | None = Field(default=None, description="pass as `after` for the next page; none: there is no more")
 
 
 class ListTools(Command):
     rpc: ClassVar[Rpc] = Rpc("executor", "list_tools")
     reply: ClassVar[type[Frozen]] = Tools
+    limit: int = Field(default=100, ge=1, le=500)
+    after: str | None = Field(default=None, max_length=256)
 
 
 # --- audit ------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from countersign_ledger import SigningKey, TrustBundle, UntrustedError, event_signing_bytes
@@ -16,6 +16,7 @@ from countersign_ledger import SigningKey, TrustBundle, UntrustedError, event_si
 from .errors import Malformed, Refused
 from .event import EVENTS, Event
 from .model import rfc3339
+from .retirement import require_in_force
 
 CONTENT_TYPE = "application/json"
 _REQUIRED = ("ce-id", "ce-type", "ce-source", "ce-subject", "ce-time", "ce-keyid", "ce-signature")
@@ -57,6 +58,14 @@ class Envelope:
             headers["traceparent"] = self.traceparent
         return headers
 
+    @property
+    def signed_at(self) -> datetime:
+        """When it was signed, as it says itself; raises :class:`Malformed`."""
+        try:
+            return datetime.fromisoformat(self.time)
+        except ValueError as error:
+            raise Malformed(f"header 'ce-time': {error}") from None
+
     def signing_bytes(self) -> bytes:
         """What the signature covers."""
         return event_signing_bytes(
@@ -69,10 +78,14 @@ class Envelope:
             body=self.body,
         )
 
-    def verify(self, trust: TrustBundle) -> None:
-        """Raises :class:`Unverifiable` unless a key entitled to this type signed exactly this."""
+    def verify(self, trust: TrustBundle, arrived: datetime | None = None) -> None:
+        """Raises :class:`Unverifiable` unless a key entitled to this type signed exactly this, and was not retired.
+
+        ``arrived`` is when a stream stored it; without it, it arrives now.
+        """
         try:
-            key = trust.verify(self.keyid, self.type, self.signing_bytes(), self.signature)
+            key = trust.verify(self.keyid, self.type, self.signing_bytes(), self.signature, at=self.time)
+            require_in_force(key, arrived)
         except UntrustedError as error:
             raise Unverifiable(f"{self.type} {self.id}: {error}") from None
         except ValueError as error:
@@ -156,13 +169,25 @@ def seal_event(event: Event, *, time: datetime, key: SigningKey, traceparent: st
     )
 
 
-def open_event(envelope: Envelope, trust: TrustBundle) -> Event:
-    """Verify the envelope, then read its event.
+def signed_anew(envelope: Envelope, trust: TrustBundle, key: SigningKey) -> Envelope:
+    """What an older key of the service signed and kept, as ``key`` signs it: the same event, for sending it again.
+
+    Raises :class:`Unverifiable` if no key of the service signed it.
+    """
+    envelope.verify(trust, envelope.signed_at)
+    if envelope.source != source_of(key.service):
+        raise Unverifiable(f"{envelope.type} {envelope.id} is {envelope.source}'s, not {key.service}'s to sign")
+    unsigned = replace(envelope, keyid=key.kid)
+    return replace(unsigned, signature=key.sign(unsigned.signing_bytes()))
+
+
+def open_event(envelope: Envelope, trust: TrustBundle, arrived: datetime | None = None) -> Event:
+    """Verify the envelope, then read its event; ``arrived`` as for :meth:`Envelope.verify`.
 
     Raises :class:`Unverifiable` for a bad signature, :class:`Malformed` for an unknown type, a wrong body, or an id
     that is not the one this event has.
     """
-    envelope.verify(trust)
+    envelope.verify(trust, arrived)
     kind = EVENTS.get(envelope.type)
     if kind is None:
         raise Malformed(f"event type {envelope.type!r} is unknown to this version")

@@ -42,14 +42,46 @@ class IssueObserver(Command):
     by: str
 
 
-class ObserverIssued(Event):
-    """Somebody may ask over NATS which agents run, until then."""
+class Observer(Frozen):
+    """Whoever was given such a user; the user itself is not kept."""
 
-    spec: ClassVar[Spec] = Spec("FLEET", "fleet.observer_issued.{token}", ("registry",))
+    observer_id: str
+    created_at: Time
+    created_by: str
+    expires_at: Time
+    revoked_at: Time | None = None
+    revoked_by: str | None = None
+
+
+class Observers(Frozen):
+    """Those of now and of the last day, the latest first."""
+
+    items: tuple[Observer, ...]
+    next: str | None = Field(default=None, description="pass as `after` for the next page; none: there is no more")
+
+
+class ListObservers(Command):
+    rpc: ClassVar[Rpc] = Rpc("registry", "observers")
+    reply: ClassVar[type[Frozen]] = Observers
+    limit: int = Field(default=100, ge=1, le=500)
+    after: str | None = Field(default=None, max_length=64, description="an observer's id")
+
+
+class RevokeObserver(Command):
+    """It asks nothing more from now on. Again is harmless."""
+
+    rpc: ClassVar[Rpc] = Rpc("registry", "revoke_observer", timeout_s=10)
+    reply: ClassVar[type[Frozen]] = Observer
+    observer_id: str = Field(min_length=1, max_length=64)
+    by: str
+
+
+class ObserverEvent(Event):
+    """Of an observer; no agent's."""
+
     observer_id: str
     by: str
     at: Time
-    expires_at: Time
 
     def about(self) -> str:
         return self.observer_id
@@ -57,5 +89,21 @@ class ObserverIssued(Event):
     def token(self) -> str:
         return "observers"
 
+
+class ObserverIssued(ObserverEvent):
+    """Somebody may ask over NATS which agents run, until then."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.observer_issued.{token}", ("registry",))
+    expires_at: Time
+
     def event_id(self) -> str:
         return f"{self.observer_id}.issued"
+
+
+class ObserverRevoked(ObserverEvent):
+    """They may not any more."""
+
+    spec: ClassVar[Spec] = Spec("FLEET", "fleet.observer_revoked.{token}", ("registry",))
+
+    def event_id(self) -> str:
+        return f"{self.observer_id}.revoked"

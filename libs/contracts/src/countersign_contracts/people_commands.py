@@ -26,7 +26,10 @@ class PersonView(Frozen):
 
 
 class People(Frozen):
+    """By name; removed ones too."""
+
     items: tuple[PersonView, ...]
+    next: str | None = Field(default=None, description="pass as `after` for the next page; none: there is no more")
 
 
 class IssuedToken(Frozen):
@@ -73,6 +76,8 @@ class RemovePerson(Command):
 class ListPeople(Command):
     rpc: ClassVar[Rpc] = Rpc("registry", "people")
     reply: ClassVar[type[Frozen]] = People
+    limit: int = Field(default=100, ge=1, le=500)
+    after: str | None = Field(default=None, max_length=256)
 
 
 class SetGroups(Command):

@@ -21,6 +21,7 @@ from .errors import Malformed
 from .fleet import AgentRecord, PersonRecord
 from .logins import LoginsRecord
 from .model import Frozen, loads
+from .retirement import require_in_force
 
 P = TypeVar("P", bound=Frozen)
 
@@ -64,7 +65,8 @@ def open_projection(bucket: Bucket, key: str, stored: bytes, trust: TrustBundle,
     value = loads(stored)
     try:
         body = value["body"].encode()
-        trust.verify(value["keyid"], bucket.type, _message(bucket, key, body), urlsafe_b64decode(value["signature"]))
+        message, signature = _message(bucket, key, body), urlsafe_b64decode(value["signature"])
+        require_in_force(trust.verify(value["keyid"], bucket.type, message, signature))
     except UntrustedError as error:
         raise Unverifiable(f"projection {bucket.name}/{key}: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -18,6 +18,7 @@ from .errors import Refused
 from .ids import Digest
 from .jws_parts import decode, encode
 from .model import Frozen, explain
+from .retirement import require_in_force
 
 TYPE = "countersign.warrant.v1"
 ISSUER = "countersign/policy"
@@ -77,10 +78,11 @@ def verify(
 ) -> Warrant:
     """The claims of ``token`` if it permits executing ``action`` at time ``at``; raises :class:`InvalidWarrant`.
 
-    Checked: signer entitled to issue warrants, signature, algorithm, type, issuer, audience, expiry, request id, agent,
-    principal chain, and that the digest is both the warrant's and the one computed from what would be executed.
+    Checked: signer entitled to issue warrants and not retired, signature, algorithm, type, issuer, audience, expiry,
+    request id, agent, principal chain, and that the digest is both the warrant's and the one computed from what would
+    be executed.
     """
-    warrant = _read(token, trust)
+    warrant = _read(token, trust, at)
     if at.timestamp() >= warrant.exp + leeway.total_seconds():
         raise InvalidWarrant(f"the warrant expired {int(at.timestamp() - warrant.exp)} s ago")
     if warrant.jti != action.request_id or warrant.sub != action.agent_id:
@@ -92,7 +94,7 @@ def verify(
     return warrant
 
 
-def _read(token: str, trust: TrustBundle) -> Warrant:
+def _read(token: str, trust: TrustBundle, at: datetime) -> Warrant:
     """Verify a compact JWS (RFC 7515) and read its claims.
 
     By hand, as it is written: a JWT library takes twice as long, and wants to choose the key and the algorithm itself.
@@ -104,7 +106,7 @@ def _read(token: str, trust: TrustBundle) -> Warrant:
         header = orjson.loads(decode(head))
         if header.get("alg") != _ALGORITHM or header.get("typ") != TYPE or set(header) != {"alg", "typ", "kid"}:
             raise InvalidWarrant(f"the token is {header.get('typ')!r} by {header.get('alg')!r}, not a warrant by EdDSA")
-        trust.verify(str(header["kid"]), TYPE, signed.encode("ascii"), decode(signature))
+        require_in_force(trust.verify(str(header["kid"]), TYPE, signed.encode("ascii"), decode(signature)), at)
         warrant = Warrant.model_validate_json(decode(payload))
     except UntrustedError as error:
         raise InvalidWarrant(f"the warrant's signer is not trusted: {error}") from None

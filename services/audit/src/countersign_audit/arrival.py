@@ -17,6 +17,7 @@ from countersign_contracts.envelope import Envelope, source_of
 from countersign_contracts.errors import Malformed
 from countersign_contracts.event import TYPE_PREFIX
 from countersign_contracts.ids import is_request_id
+from countersign_contracts.retirement import require_in_force
 from countersign_ledger.errors import UntrustedError
 from countersign_ledger.trust import TrustBundle
 
@@ -49,6 +50,8 @@ class Message(Protocol):
     def headers(self) -> dict[str, str]: ...
     @property
     def body(self) -> bytes: ...
+    @property
+    def stored_at(self) -> datetime: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ def examine(message: Message, trust: TrustBundle) -> Arrival:
         envelope = Envelope.read(message.headers, message.body)
     except Malformed as error:
         return Doubted(message, None, Doubt("malformed", error.detail))
-    found = _distrust(envelope, trust) or _misplaced(envelope, message.subject) or find(envelope)
+    found = _distrust(envelope, trust, message.stored_at) or _misplaced(envelope, message.subject) or find(envelope)
     if isinstance(found, Findable):
         return Believed(message, envelope, found)
     return Doubted(message, envelope.id if len(envelope.id) <= MAX_ID_CHARACTERS else None, found)
@@ -130,11 +133,12 @@ def kind_of(type: str) -> str:
     return type.removeprefix(TYPE_PREFIX).rsplit(".v", 1)[0]
 
 
-def _distrust(envelope: Envelope, trust: TrustBundle) -> Doubt | None:
+def _distrust(envelope: Envelope, trust: TrustBundle, stored_at: datetime) -> Doubt | None:
     try:
         key = trust.verify(
             envelope.keyid, envelope.type, envelope.signing_bytes(), envelope.signature, at=envelope.time
         )
+        require_in_force(key, stored_at)
     except UntrustedError as error:
         return Doubt("unverifiable", str(error))
     except ValueError as error:

@@ -21,7 +21,7 @@ import orjson
 from nats.aio.client import Client
 
 from countersign_chassis import RawDelivery
-from countersign_chassis.stored import read_headers
+from countersign_chassis.stored import read_headers, read_time
 from countersign_contracts.errors import Unavailable
 from countersign_contracts.topology import Consumer
 
@@ -44,6 +44,7 @@ class ReadMessage:
     subject: str
     headers: dict[str, str]
     body: bytes
+    stored_at: datetime
     tries: int = 2
 
 
@@ -165,6 +166,7 @@ class Followed:
             subject=message["subject"],
             headers=read_headers(b64decode(message.get("hdrs", ""))),
             body=b64decode(message.get("data", "")),
+            stored_at=read_time(message["time"]),
         )
 
     async def _ask(self, subject: str, body: bytes) -> dict[str, Any]:

@@ -20,6 +20,9 @@ from .control_store import ControlStore
 from .request import Endpoint
 from .secrets import Secrets
 
+#: Of the tools on one page: a message of the bus has at most 1 MiB.
+_PAGE_BYTES = 512 * 1024
+
 
 class ToolCatalogue:
     """``secrets`` reads the secrets anew, so that a change may use one that was just added."""
@@ -103,6 +106,14 @@ class ToolCatalogue:
         return change.plan
 
     async def listed(self, command: ListTools) -> Tools:
-        """Every tool, by name."""
+        """A page of the tools by name, of what fits into one message."""
         records = self._catalogue.tools
-        return Tools(items=tuple(records[name] for name in sorted(records)))
+        names = sorted(name for name in records if name > (command.after or ""))
+        items: list[ToolRecord] = []
+        size = 0
+        for name in names[: command.limit]:
+            size += len(records[name].to_bytes())
+            if items and size > _PAGE_BYTES:
+                break
+            items.append(records[name])
+        return Tools(items=tuple(items), next=items[-1].tool.name if len(items) < len(names) else None)

@@ -12,6 +12,7 @@ from countersign_contracts.catalogue import Document, ToolRecord
 from countersign_contracts.commands import CommitCatalogue, ListTools, LookUpFacts, PrepareCatalogue
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.projection import TOOLS
+from countersign_executor import catalogue
 
 
 def document(tool: Any) -> Document:
@@ -49,6 +50,28 @@ async def test_a_change_is_applied_told_and_projected_before_it_is_answered(worl
     await world.hear(lambda event: event.spec.name == "catalogue_changed" and event.changes[0].action == "update")
     assert len([e for e in world.heard if e.spec.name == "catalogue_changed"]) == 2
     await mirror.stop()
+
+
+async def test_the_catalogue_is_listed_in_pages_that_fit_into_a_message(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.executor()
+    tools = [world.tool().model_copy(update={"name": f"tool_{letter}"}) for letter in "abcd"]
+    await world.gateway.ask(commit("chg_1", "0", *tools))
+
+    async def pages(limit: int) -> list[list[str]]:
+        found, after = [], None
+        while True:
+            page = await world.gateway.ask(ListTools(limit=limit, after=after))
+            found.append([record.tool.name for record in page.items])
+            if (after := page.next) is None:
+                return found
+
+    assert await pages(100) == [["tool_a", "tool_b", "tool_c", "tool_d"]]
+    assert await pages(2) == [["tool_a", "tool_b"], ["tool_c", "tool_d"]]
+    assert await pages(3) == [["tool_a", "tool_b", "tool_c"], ["tool_d"]]
+    monkeypatch.setattr(catalogue, "_PAGE_BYTES", 1)
+    assert await pages(100) == [["tool_a"], ["tool_b"], ["tool_c"], ["tool_d"]]
 
 
 async def test_a_change_committed_twice_is_one_change(world: Any) -> None:

@@ -19,6 +19,7 @@ from .changes import Changes
 from .credentials import Credentials
 from .dead_letters import STREAM, DeadLetters
 from .ended_rows import EndedRows
+from .followers import FollowerMetrics
 from .following import Following
 from .following_agents import FollowingAgents
 from .http.app import make_app
@@ -104,8 +105,14 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     approvals = Approvals(rows, ingress.announce)
     sweeper = Sweeper(settings, store, service.bus, cancellation, redriven, service.log)
     overhearing = Overhearing(service.bus.connection, service.trust, store, waiters, service.log)
+    followers = FollowerMetrics(metrics)
     following = Following(
-        service.bus.connection, service.trust, settings.max_followers, settings.max_untold_events, service.log
+        service.bus.connection,
+        service.trust,
+        settings.max_followers,
+        settings.max_untold_events,
+        followers,
+        service.log,
     )
     following_agents = FollowingAgents(
         door,
@@ -113,6 +120,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         service.trust,
         settings.max_followers,
         settings.max_untold_agent_news,
+        followers,
         service.log,
     )
     recording = Recording(settings, EndedRows(service.db), service.bus, unproven, service.log)

@@ -176,7 +176,7 @@ class DeadLetters:
     def _open(self, message: StoredMessage) -> _Found:
         unnamed = f"{STREAM}.{message.seq}"
         try:
-            event = open_event(Envelope.read(message.headers, message.body), self._trust)
+            event = open_event(Envelope.read(message.headers, message.body), self._trust, message.at)
         except CountersignError as error:
             return _Found(message, unnamed, None, error.detail)
         if not isinstance(event, DeadLettered):

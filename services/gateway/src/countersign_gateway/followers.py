@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
+from countersign_chassis.metrics import Metrics
 from countersign_contracts.errors import CountersignError
 
 #: The most that is kept for one follower, in bytes; the newest is kept whatever its size.
@@ -43,6 +44,23 @@ class Ended:
         return {"kind": "end", "reason": self.reason}
 
 
+class FollowerMetrics:
+    """How many follow, how many were turned away, and what slow readers were not told; each by what is followed."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.followers = metrics.gauge("countersign_followers", "Clients that follow live at this gateway", ["of"])
+        self.refused = metrics.counter(
+            "countersign_followers_refused", "Clients that could not follow: as many as may did already", ["of"]
+        )
+        self.untold = metrics.counter(
+            "countersign_followers_untold", "Events that followers who read too slowly were not told", ["of"]
+        )
+
+
+def _uncounted() -> None:
+    """Nobody counts."""
+
+
 class Follower:
     """What one client has still to be told; bounded. ``again`` is what a client does that may have missed something."""
 
@@ -55,6 +73,8 @@ class Follower:
         self._maybe_lost = False
         self._ended = False
         self._news = asyncio.Event()
+        #: Called for each event that gave way.
+        self.untold: Callable[[], None] = _uncounted
 
     def tell(self, said: bytes) -> None:
         """Add it; beyond the bound the oldest gives way, and is counted."""
@@ -63,6 +83,7 @@ class Follower:
         while len(self._told) > self._most or (self._bytes > MOST_BYTES and len(self._told) > 1):
             self._bytes -= len(self._told.popleft())
             self._lost += 1
+            self.untold()
         self._news.set()
 
     def missed(self) -> None:
@@ -123,9 +144,12 @@ F = TypeVar("F", bound=Follower)
 class Followers(Generic[F]):
     """The followers of one kind of news in this process; ``what`` names it for people."""
 
-    def __init__(self, what: str, most: int) -> None:
+    def __init__(self, what: str, most: int, metrics: FollowerMetrics) -> None:
         self._what = what
         self._most = most
+        self._count = metrics.followers.labels(what)
+        self._refused = metrics.refused.labels(what)
+        self._untold = metrics.untold.labels(what)
         self._all: set[F] = set()
         self._released = False
 
@@ -140,17 +164,21 @@ class Followers(Generic[F]):
         if self._released:
             raise CountersignError("this gateway stops; connect again", code="unavailable")
         if len(self._all) >= self._most:
+            self._refused.inc()
             raise CountersignError(
                 f"{self._most} clients follow {self._what} here already; connect again in a minute",
                 code="at_capacity",
                 retry_after_s=60,
             )
+        follower.untold = self._untold.inc
         self._all.add(follower)
+        self._count.set(len(self._all))
         return follower
 
     def leave(self, follower: F) -> None:
         """It is told nothing any more."""
         self._all.discard(follower)
+        self._count.set(len(self._all))
 
     async def release(self) -> None:
         """Nobody is told any more: the process stops."""

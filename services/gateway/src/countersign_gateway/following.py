@@ -25,7 +25,7 @@ from countersign_contracts.model import Frozen, Time
 from countersign_contracts.topology import APPROVAL_SUBJECTS
 from countersign_ledger import TrustBundle
 
-from .followers import Follower, Followers
+from .followers import Follower, FollowerMetrics, Followers
 from .followers import event as sse
 from .passing import Once, believed
 
@@ -61,13 +61,19 @@ class Following:
     """The followers of this process."""
 
     def __init__(
-        self, connection: NatsConnection, trust: TrustBundle, most_followers: int, most_events: int, log: Any
+        self,
+        connection: NatsConnection,
+        trust: TrustBundle,
+        most_followers: int,
+        most_events: int,
+        metrics: FollowerMetrics,
+        log: Any,
     ) -> None:
         self._connection = connection
         self._trust = trust
         self._most_events = most_events
         self._log = log
-        self._followers: Followers[Follower] = Followers("approvals", most_followers)
+        self._followers: Followers[Follower] = Followers("approvals", most_followers, metrics)
         self._once = Once()
 
     async def start(self) -> None:

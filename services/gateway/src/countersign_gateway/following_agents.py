@@ -27,7 +27,7 @@ from countersign_contracts.topology import AGENT_CHANGE_SUBJECTS
 from countersign_ledger import TrustBundle
 
 from .agent_news import AgentNews, batch_of, news_of_change, news_of_logs, news_of_metrics, on_the_wire
-from .followers import Follower, Followers
+from .followers import Follower, FollowerMetrics, Followers
 from .passing import Once, believed
 
 Kind = Literal["logs", "metrics", "phase", "status"]
@@ -102,6 +102,7 @@ class FollowingAgents:
         trust: TrustBundle,
         most_followers: int,
         most_events: int,
+        metrics: FollowerMetrics,
         log: Any,
     ) -> None:
         self._door = door
@@ -109,7 +110,7 @@ class FollowingAgents:
         self._trust = trust
         self._most_events = most_events
         self._log = log
-        self._followers: Followers[AgentFollower] = Followers("agents", most_followers)
+        self._followers: Followers[AgentFollower] = Followers("agents", most_followers, metrics)
         self._allowance = Allowance()
         self._once = Once()
         self._subscriptions: dict[tuple[str, Literal["logs", "metrics"]], Subscription] = {}

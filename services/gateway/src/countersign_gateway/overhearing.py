@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from datetime import datetime
 from typing import Any
 
 from nats.aio.msg import Msg
@@ -57,12 +58,12 @@ class Overhearing:
                 for row in await self._store.ended(waited_for):
                     self._waiters.tell(row.result)
 
-    def open(self, envelope: Envelope) -> Event:
+    def open(self, envelope: Envelope, arrived: datetime) -> Event:
         """The verified event of an envelope, as :func:`open_event`; nothing is verified twice."""
         envelope_heard, event = self._verified.pop(envelope.signature, (None, None))
         if event is not None and envelope_heard == envelope:
             return event
-        return open_event(envelope, self._trust)
+        return open_event(envelope, self._trust, arrived)
 
     def _hear(self, msg: Msg) -> None:
         if not self._waiters.awaits((msg.headers or {}).get("ce-subject", "")):

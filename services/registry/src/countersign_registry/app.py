@@ -40,7 +40,7 @@ from countersign_contracts.enrolment import (
 from countersign_contracts.fleet import person_key
 from countersign_contracts.logins import EndLogin, ListLogins, LogIn, LoginEnd, RefreshLogin
 from countersign_contracts.model import now
-from countersign_contracts.observation import IssueObserver
+from countersign_contracts.observation import IssueObserver, ListObservers, RevokeObserver
 from countersign_contracts.packages import ListPackages
 from countersign_contracts.people_commands import (
     AddPerson,
@@ -79,6 +79,7 @@ from .heartbeats import Heartbeats
 from .login_store import LoginStore
 from .logins import LoginCommands, LoginEnds
 from .nats_users import AgentsAccount
+from .observers import ObserverCommands
 from .one_time_codes import OneTimeCodes
 from .orders import Orders
 from .outbox import Outbox
@@ -96,7 +97,7 @@ from .revocations import Revocations
 from .role_store import RoleStore
 from .roles import RoleChanges, RoleCommands
 from .scanning import Discovery, Folders
-from .service_api import Observers, ServiceApi
+from .service_api import ServiceApi
 from .settings import Settings
 from .store import AgentRecords, Lock, Store
 from .telemetry_days import TelemetryDays
@@ -233,7 +234,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     )
     configurations = Configurations(store, ConfigStore(service.db), outbox, fleet, settings.agent_config, configured)
     doors = Doors(fleet, enrolment, configurations, log)
-    observers, services = Observers(store, outbox, account), ServiceApi(service.db, fleet, heartbeats, log)
+    observers = ObserverCommands(store, service.db, outbox, aftermath, account)
+    services = ServiceApi(service.db, fleet, heartbeats, log)
     discovery = Discovery(
         Folders(settings.agents_dirs),
         store,
@@ -287,6 +289,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     service.answer(ListDiscoveryTokens, tokens.list)
     service.answer(RevokeDiscoveryToken, tokens.revoke)
     service.answer(IssueObserver, observers.issue)
+    service.answer(ListObservers, observers.list)
+    service.answer(RevokeObserver, observers.revoke)
     service.answer(AddPerson, people.add)
     service.answer(RemovePerson, people.remove)
     service.answer(ListPeople, people.list)

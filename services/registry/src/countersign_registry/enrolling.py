@@ -254,12 +254,8 @@ class Enrolment:
     async def _write(self, connection: Connection, admitted: Sequence[_Admitted], at: datetime) -> None:
         new = [each for each in admitted if not each.answer.again]
         if new:
-            await self._store.create_all(
-                connection, [(each.change, f"token:{each.token.token_id}") for each in new], at
-            )
-            await self._enrolments.registered(
-                connection, [Holder(each.nkey, each.token.token_id, each.answer.agent_id) for each in new], at
-            )
+            rows = [(Holder(each.nkey, each.token.token_id, each.answer.agent_id), each.change.record) for each in new]
+            await self._enrolments.registered(connection, rows, at)
         for each in admitted:
             if each.answer.again:
                 await self._store.save(connection, each.change, f"agent:{each.answer.agent_id}", at)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import asyncpg
+import orjson
 
 from countersign_chassis import Connection, Database
 from countersign_contracts.enrolment import DiscoveryToken, TokenGrant
-from countersign_contracts.fleet import Credential, Owner
+from countersign_contracts.fleet import AgentRecord, Credential, Owner
 
 from .admission import Holder
 
@@ -33,15 +35,30 @@ SELECT k.nkey, r.token_id, r.agent_id
 FROM unnest($1::text[]) AS k (nkey) LEFT JOIN registration r USING (nkey)
 WHERE r.nkey IS NOT NULL OR EXISTS (SELECT FROM credential c WHERE c.nkey = k.nkey)
 """
-# Who registered, and so how often their (locked) tokens were used.
+# Those who register, in one statement since somebody waits: the agents, what they took for credentials, how often their
+# (locked) tokens were used, and who registered.
 _REGISTERED = """
-WITH used AS (
-    UPDATE discovery_token t SET used = t.used + u.times
-    FROM (SELECT token_id, count(*) AS times FROM unnest($2::text[]) AS u (token_id) GROUP BY token_id) u
-    WHERE t.token_id = u.token_id
+WITH new AS (
+    SELECT * FROM jsonb_to_recordset($1::jsonb) AS n (
+        agent_id text, name text, owner_team text, owner_oncall text, profile text, environments text[], status text,
+        revision int, heartbeat_s int, agent_type text, version text, nkey text, token_id text, credentials jsonb)
+), agents AS (
+    INSERT INTO agent (agent_id, name, owner_team, owner_oncall, profile, environments, status, revision, heartbeat_s,
+                       agent_type, version, status_by, status_at, created_by, created_at)
+    SELECT agent_id, name, owner_team, owner_oncall, profile, environments, status, revision, heartbeat_s,
+           agent_type, version, 'token:' || token_id, $2, 'token:' || token_id, $2
+    FROM new
+), credentials AS (
+    INSERT INTO credential (credential_id, agent_id, kind, sha256, nkey, issued_at, issued_by, expires_at)
+    SELECT c.credential_id, new.agent_id, c.kind, c.sha256, c.nkey, $2, 'agent:' || new.agent_id, c.expires_at
+    FROM new, jsonb_to_recordset(new.credentials) AS c (
+        credential_id text, kind text, sha256 text, nkey text, expires_at timestamptz)
+), used AS (
+    UPDATE discovery_token t SET used = t.used + n.times
+    FROM (SELECT token_id, count(*) AS times FROM new GROUP BY token_id) n
+    WHERE t.token_id = n.token_id
 )
-INSERT INTO registration (nkey, token_id, agent_id, registered_at)
-SELECT nkey, token_id, agent_id, $4 FROM unnest($1::text[], $2::text[], $3::text[]) AS r (nkey, token_id, agent_id)
+INSERT INTO registration (nkey, token_id, agent_id, registered_at) SELECT nkey, token_id, agent_id, $2 FROM new
 """
 
 # The credentials of keys that registered themselves; a void one is none.
@@ -120,15 +137,9 @@ class EnrolmentStore:
             for row in await connection.fetch(_TAKEN, list(nkeys))
         }
 
-    async def registered(self, connection: Connection, rows: Sequence[Holder], at: datetime) -> None:
-        """These registered, with tokens that are locked."""
-        await connection.execute(
-            _REGISTERED,
-            [each.nkey for each in rows],
-            [each.token_id for each in rows],
-            [each.agent_id for each in rows],
-            at,
-        )
+    async def registered(self, connection: Connection, new: Sequence[tuple[Holder, AgentRecord]], at: datetime) -> None:
+        """Insert these, who registered with tokens that are locked, and the credentials they took."""
+        await connection.execute(_REGISTERED, orjson.dumps([_new(*each) for each in new]).decode(), at)
 
     async def keys(self, connection: Connection, nkeys: Collection[str]) -> dict[str, Key]:
         """The credentials of keys with which agents registered themselves, ended ones too, void ones not."""
@@ -147,6 +158,17 @@ class EnrolmentStore:
         await connection.execute(_FORGET, at)
         done: str = await connection.execute(_SPEND, nonce, ends)
         return done.endswith(" 1")
+
+
+def _new(holder: Holder, record: AgentRecord) -> dict[str, Any]:
+    said = record.model_dump(mode="json", exclude={"owner", "credentials"})
+    return said | {
+        "owner_team": record.owner.team,
+        "owner_oncall": record.owner.oncall,
+        "nkey": holder.nkey,
+        "token_id": holder.token_id,
+        "credentials": [each.model_dump(mode="json") for each in record.credentials],
+    }
 
 
 def _token(row: asyncpg.Record) -> DiscoveryToken:

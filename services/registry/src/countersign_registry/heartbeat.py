@@ -49,6 +49,8 @@ def read(body: bytes) -> dict[str, Any]:
     value = loads(body)
     if not isinstance(value, dict):
         raise Malformed("a heartbeat is a JSON object")
+    if "uptime" in value:  # what the founding specification calls it
+        value.setdefault("uptime_s", value["uptime"])
     try:
         return Heartbeat.model_validate(value, strict=True).model_dump(exclude_none=True)
     except ValidationError as error:

@@ -79,10 +79,11 @@ class AgentsAccount:
         jwt = self._jwt(token_id, user.public, self.bootstrap_signing, at, expires_at)
         return user.public, creds_file(jwt, user.seed)
 
-    def new_observer(self, observer_id: str, at: datetime, expires_at: datetime) -> str:
-        """The credentials file of a new user that can ask which agents run and nothing else."""
+    def new_observer(self, observer_id: str, at: datetime, expires_at: datetime) -> tuple[str, str]:
+        """A new user that can ask which agents run and nothing else: its public key, and its credentials file."""
         user = KeyPair.generate("user")
-        return creds_file(self._jwt(observer_id, user.public, self.observer_signing, at, expires_at), user.seed)
+        jwt = self._jwt(observer_id, user.public, self.observer_signing, at, expires_at)
+        return user.public, creds_file(jwt, user.seed)
 
     def _jwt(self, name: str, nkey: str, signer: KeyPair, at: datetime, expires_at: datetime | None) -> str:
         return user_jwt(

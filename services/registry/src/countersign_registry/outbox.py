@@ -26,7 +26,12 @@ INSERT INTO outbox (subject, stream, event_id, type, source, about, time, keyid,
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 _NEXT = "SELECT * FROM outbox WHERE published_at IS NULL ORDER BY seq LIMIT $1"
-_PUBLISHED = "UPDATE outbox SET published_at = $2 WHERE seq = ANY($1::bigint[])"
+# Not waited for until it is on disk, which whoever commits a change would wait for too: what a crash forgets is
+# published once more, and the stream drops it.
+_PUBLISHED = """
+WITH unhurried AS (SELECT set_config('synchronous_commit', 'off', true))
+UPDATE outbox SET published_at = $2 FROM unhurried WHERE seq = ANY($1::bigint[])
+"""
 _AGAIN = "UPDATE outbox SET published_at = NULL WHERE published_at IS NOT NULL"
 _FORGET = "DELETE FROM outbox WHERE published_at < $1"
 

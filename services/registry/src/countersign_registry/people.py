@@ -192,6 +192,8 @@ class PeopleCommands:
         )
         return view
 
-    async def list(self, _: ListPeople) -> People:
-        """Everyone by name, removed ones too."""
-        return People(items=tuple(await self._store.everyone()))
+    async def list(self, command: ListPeople) -> People:
+        """A page of people by name, removed ones too."""
+        found = await self._store.page(command.after or "", command.limit + 1)
+        items = tuple(found[: command.limit])
+        return People(items=items, next=items[-1].name if len(found) > command.limit else None)

@@ -28,7 +28,6 @@ FROM person
 _FIND = f"{_PERSON} WHERE name = $1"
 _SOME = f"{_PERSON} WHERE name = ANY($1::text[])"
 _AFTER = f"{_PERSON} WHERE name > $1 ORDER BY name LIMIT $2"
-_EVERYONE = f"{_PERSON} ORDER BY name"
 _SAVE = """
 INSERT INTO person (name, roles, token_sha256, status, groups, revision, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -90,9 +89,9 @@ class PeopleStore:
         [row] = await connection.fetch(_FIND, name)
         return _view(row)
 
-    async def everyone(self) -> list[PersonView]:
-        """Everyone by name."""
-        return [_view(row) for row in await self._db.pool.fetch(_EVERYONE)]
+    async def page(self, name: str, limit: int) -> list[PersonView]:
+        """The next people by name."""
+        return [_view(row) for row in await self._db.pool.fetch(_AFTER, name, limit)]
 
     async def some(self, connection: Connection, names: Sequence[str]) -> dict[str, PersonRecord]:
         """Those of ``names`` that there are."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,6 +80,7 @@ class Projection:
         self._shows: Coalescer[str, None] = Coalescer(self._show, max_batch=_PAGE)
         self._behind: set[str] = set()
         self._shown: Shown | None = None
+        self._giving_back: set[asyncio.Task[None]] = set()
 
     def unready(self) -> str | None:
         """Why others do not see what they should, if so."""
@@ -135,10 +137,15 @@ class Projection:
         try:
             if not self._connection.connected:
                 raise Unavailable("nats-server does not answer")
-            async with self._store.alone(self._lock) as connection:
+            async with AsyncExitStack() as stack:
+                connection = await stack.enter_async_context(self._store.alone(self._lock))
                 records = await self._rows.some(connection, sorted(set(names)))
                 await self._failpoints.hit("registry.after_read_before_show")
                 await self._projector.rebuild({self._key(name): record for name, record in records.items()})
+                # whoever waits to see them sees them: the lock is given back without them
+                given_back = asyncio.create_task(stack.pop_all().aclose())
+                self._giving_back.add(given_back)
+                given_back.add_done_callback(self._giving_back.discard)
         except BaseException:
             self._behind.update(names)
             raise

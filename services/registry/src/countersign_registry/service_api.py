@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -21,15 +21,10 @@ from countersign_chassis import Database
 from countersign_chassis.connection import NatsConnection
 from countersign_chassis.outages import OUTAGES
 from countersign_contracts import subjects
-from countersign_contracts.ids import prefixed
-from countersign_contracts.model import now
-from countersign_contracts.observation import VERBS, IssuedObserver, IssueObserver, ObserverIssued, asked
+from countersign_contracts.observation import VERBS, asked
 
 from .discoverable import Asked, Running, answer, read_asked
 from .heartbeats import Heartbeats
-from .nats_users import AgentsAccount
-from .outbox import Outbox
-from .store import Store
 
 #: Clients take the list for whole once nothing has come for 300 ms: the pause between portions is far below that.
 _PORTION = 200
@@ -111,28 +106,3 @@ class ServiceApi:
         )
         heard: tuple[datetime, dict[str, Any]] | None = self._heartbeats.latest(agent.agent_id)
         return agent if heard is None else replace(agent, last_seen=heard[0], heartbeat=heard[1])
-
-
-class Observers:
-    """Answers :class:`IssueObserver`."""
-
-    def __init__(self, store: Store, outbox: Outbox, account: AgentsAccount) -> None:
-        self._store = store
-        self._outbox = outbox
-        self._account = account
-
-    async def issue(self, command: IssueObserver) -> IssuedObserver:
-        """A NATS user that can ask which agents run; it cannot be revoked alone, and so ends soon."""
-        at, observer_id = now(), prefixed("obs")
-        expires_at = at.replace(microsecond=0) + timedelta(seconds=command.lifetime_s)
-        creds = self._account.new_observer(observer_id, at, expires_at)
-        async with self._store.transaction() as connection:
-            told = ObserverIssued(observer_id=observer_id, by=command.by, at=at, expires_at=expires_at)
-            await self._outbox.add(connection, [told])
-        self._outbox.wake()
-        return IssuedObserver(
-            observer_id=observer_id,
-            nats_creds=creds,
-            inbox_prefix=subjects.observer_inbox(observer_id),
-            expires_at=expires_at,
-        )

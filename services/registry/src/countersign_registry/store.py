@@ -90,6 +90,8 @@ SELECT nkey, issued_at, voided_at FROM credential
 WHERE kind = 'nats' AND voided_at IS NOT NULL AND (expires_at IS NULL OR expires_at > $1)
 UNION ALL
 SELECT nkey, created_at, revoked_at FROM discovery_token WHERE revoked_at IS NOT NULL AND expires_at > $1
+UNION ALL
+SELECT nkey, created_at, revoked_at FROM observer WHERE revoked_at IS NOT NULL AND expires_at > $1
 ORDER BY nkey
 """
 
@@ -217,14 +219,6 @@ class Store:
         if change.renewed:
             await connection.executemany(_RENEW, [(c.credential_id, at, c.expires_at) for c in change.renewed])
         await connection.executemany(_ISSUE, _issued(change, by, at))
-
-    async def create_all(self, connection: Connection, changes: Sequence[tuple[Change, str]], at: datetime) -> None:
-        """Insert new agents, whose ids nobody else can have, each with who let it in; and the credentials they took."""
-        await connection.executemany(_INSERT, [(*_columns(change.record), by, at) for change, by in changes])
-        await connection.executemany(
-            _ISSUE,
-            [row for change, _ in changes for row in _issued(change, f"agent:{change.record.agent_id}", at)],
-        )
 
     async def revocations(self, connection: Connection, at: datetime) -> dict[str, int]:
         """Public key of each NATS user to refuse, and the second up to which its JWTs are."""

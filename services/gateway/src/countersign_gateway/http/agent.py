@@ -13,8 +13,6 @@ from countersign_contracts.agent_commands import DeleteAgent, UpdateAgent
 from countersign_contracts.commands import AgentView
 from countersign_contracts.errors import CountersignError, Malformed
 from countersign_contracts.ids import AgentId
-from countersign_contracts.model import Frozen
-from countersign_contracts.observation import OBSERVES_AT_MOST_S, OBSERVES_S, IssuedObserver, IssueObserver
 
 from ..submission import Words
 from .context import Operator, PartsOf
@@ -47,18 +45,6 @@ def revision_of(if_match: str | None) -> int | None:
     if found is None:
         raise Malformed(f'`If-Match: {if_match}` is no revision; send the ETag of the agent as you read it, e.g. "7"')
     return int(found[1])
-
-
-class ObserverBody(Frozen):
-    """For how long."""
-
-    lifetime_s: int = Field(default=OBSERVES_S, ge=10, le=OBSERVES_AT_MOST_S)
-
-
-@router.post("/observers", response_model=IssuedObserver, status_code=201, name="issue_observer")
-async def issue_observer(body: ObserverBody, person: Operator, parts: PartsOf) -> Any:
-    """A NATS user that can ask which agents run (`nats micro ls`) and nothing else; the secret is shown this once."""
-    return await parts.bus.ask(IssueObserver(lifetime_s=body.lifetime_s, by=person.name))
 
 
 @router.put("/{agent_id}", response_model=AgentView, name="update_agent")

@@ -20,6 +20,7 @@ from . import (
     first_control_layer,
     fleet,
     governance,
+    observers,
     people,
     problems,
     telemetry,
@@ -74,6 +75,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.include_router(governance.router)
     app.include_router(dead_letters.router)
     app.include_router(enrolment.router)  # before the paths of one agent: no id hides one of these
+    app.include_router(observers.router)
     app.include_router(fleet.router)
     app.include_router(telemetry.router)
     app.include_router(telemetry_socket.router)

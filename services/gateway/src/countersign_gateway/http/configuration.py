@@ -24,13 +24,14 @@ from countersign_contracts.fleet import AgentType
 from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 
-from ..credentials import AgentIdentity
+from ..credentials import AgentIdentity, Identity
 from ..submission import Words
-from .context import OnlyAgents, Operator, Parts, PartsOf, Reader
+from .context import Oneself, OnlyAgents, Operator, Parts, PartsOf, Reader
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES, tags=["configuration"])
 
+Whose = Annotated[Identity, Depends(Oneself("read", agents="its own configuration"))]
 Itself = Annotated[AgentIdentity, Depends(OnlyAgents("its own configuration"))]
 OwnLayer = Literal["agent", "runtime"]
 #: Versions are 32-bit numbers there.
@@ -61,7 +62,7 @@ class RollbackBody(Frozen):
 
 
 @router.get("/agents/{agent_id}/config", response_model=AgentConfig)
-async def configuration(agent_id: AgentId, _: Reader, parts: PartsOf) -> Any:
+async def configuration(agent_id: AgentId, _: Whose, parts: PartsOf) -> Any:
     """What counts for an agent, layer by layer, and what the agent made of it."""
     return await parts.bus.ask(GetConfig(agent_id=agent_id))
 
@@ -75,7 +76,7 @@ async def set_configuration(
 
 
 @router.get("/agents/{agent_id}/config/effective", response_model=Configuration)
-async def effective_configuration(agent_id: AgentId, _: Reader, parts: PartsOf) -> Configuration:
+async def effective_configuration(agent_id: AgentId, _: Whose, parts: PartsOf) -> Configuration:
     """What counts for an agent, all layers together."""
     return await _effective(agent_id, parts)
 

@@ -11,8 +11,9 @@ from fastapi.security import HTTPBearer
 from countersign_chassis import Bus, Mirror
 from countersign_contracts.catalogue import ToolRecord
 from countersign_contracts.control import Stop
-from countersign_contracts.errors import CountersignError
+from countersign_contracts.errors import CountersignError, Refused
 from countersign_contracts.fleet import AgentRecord, PersonRecord
+from countersign_contracts.ids import AgentId
 from countersign_contracts.logins import LoginsRecord
 from countersign_contracts.model import now
 from countersign_ledger import TrustBundle
@@ -112,6 +113,21 @@ class Either:
 
     def __call__(self, caller: Caller) -> Identity:
         return caller if isinstance(caller, AgentIdentity) else require_person(caller, self.permission)
+
+
+class Oneself:
+    """A dependency: the agent that the path names, for what ``agents`` says, or a person with such a role."""
+
+    def __init__(self, permission: str, *, agents: str) -> None:
+        self.access = Access(permission=permission, agents=agents)
+        self.permission = permission
+
+    def __call__(self, caller: Caller, agent_id: AgentId) -> Identity:
+        if not isinstance(caller, AgentIdentity):
+            return require_person(caller, self.permission)
+        if caller.agent_id != agent_id:
+            raise Refused(f"agent `{caller.agent_id}` reads what is its own, not what is agent `{agent_id}`'s")
+        return caller
 
 
 class OnlyAgents:

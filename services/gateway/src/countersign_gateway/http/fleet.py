@@ -22,10 +22,10 @@ from countersign_contracts.fleet import AgentPhase, AgentStatus, AgentType
 from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 
-from ..credentials import AgentIdentity, PersonIdentity
+from ..credentials import AgentIdentity, Identity, PersonIdentity
 from ..submission import Words
 from .agent import etag
-from .context import OnlyAgents, Operator, Parts, PartsOf, Reader, body_of
+from .context import Oneself, OnlyAgents, Operator, Parts, PartsOf, Reader, body_of
 from .enrolment import EitherBody, register_itself, registrant
 from .problems import RESPONSES
 
@@ -86,7 +86,12 @@ async def register(body: EitherBody, request: Request, parts: PartsOf) -> Any:
 
 
 @router.get("/agents/{agent_id}", response_model=AgentView, tags=["agents"])
-async def agent(agent_id: AgentId, _: Reader, parts: PartsOf, response: Response) -> Any:
+async def agent(
+    agent_id: AgentId,
+    _: Annotated[Identity, Depends(Oneself("read", agents="itself"))],
+    parts: PartsOf,
+    response: Response,
+) -> Any:
     """One agent, and when it was last heard of."""
     view: AgentView = await parts.bus.ask(GetAgent(agent_id=agent_id))
     response.headers["ETag"] = etag(view)

@@ -136,9 +136,14 @@ async def export(
 
 
 @router.get("/tools", response_model=Tools, tags=["declared"])
-async def tools(_: Annotated[Identity, Depends(Either("read", agents="every tool"))], parts: PartsOf) -> Any:
-    """The tool catalogue."""
-    return await parts.bus.ask(ListTools())
+async def tools(
+    _: Annotated[Identity, Depends(Either("read", agents="every tool"))],
+    parts: PartsOf,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    after: Annotated[str | None, Query(max_length=64, pattern=r"^[a-z0-9_]*$")] = None,
+) -> Any:
+    """The tool catalogue, by name."""
+    return await parts.bus.ask(ListTools(limit=limit, after=after))
 
 
 @router.post("/apply", response_model=ApplyResult, tags=["declared"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from pydantic import Field
 
 from countersign_contracts.approval_rules import GroupName, PersonName
@@ -144,9 +144,14 @@ async def confirm_totp(body: CodeBody, person: Person, parts: PartsOf) -> Any:
 
 
 @router.get("/people", response_model=People, tags=["people"])
-async def people(_: Admin, parts: PartsOf) -> Any:
-    """People, their roles and groups, and how they prove who they are."""
-    return await parts.bus.ask(ListPeople())
+async def people(
+    _: Admin,
+    parts: PartsOf,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    after: Annotated[str | None, Query(max_length=256)] = None,
+) -> Any:
+    """People by name, their roles and groups, and how they prove who they are."""
+    return await parts.bus.ask(ListPeople(limit=limit, after=after))
 
 
 @router.post("/people", response_model=IssuedToken, status_code=201, tags=["people"])

@@ -24,10 +24,10 @@ from countersign_contracts.telemetry import (
     ReadMetrics,
 )
 
-from ..credentials import AgentIdentity, require_person
+from ..credentials import AgentIdentity, Identity, require_person
 from ..following_agents import AgentFollower, Interest
 from ..submission import Words
-from .context import OnlyAgents, Parts, PartsOf, Reader, body_of
+from .context import Oneself, OnlyAgents, Parts, PartsOf, Reader, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", tags=["telemetry"], responses=RESPONSES)
@@ -189,7 +189,9 @@ async def metrics(
 
 
 @router.get("/agents/{agent_id}/health", response_model=AgentHealth, name="agent_health", responses=_example(_HEALTH))
-async def health(agent_id: AgentId, _: Reader, parts: PartsOf) -> Response:
+async def health(
+    agent_id: AgentId, _: Annotated[Identity, Depends(Oneself("read", agents="its own health"))], parts: PartsOf
+) -> Response:
     """Whether an agent does well; if not, why."""
     return await _answered(parts, ReadHealth(agent_id=agent_id))
 
