@@ -337,6 +337,8 @@ def test_a_type_has_one_signer_but_for_the_dead_letter_s_and_the_look_up_s() -> 
 OF_A_CHANNEL = [
     "countersign.command.approvals.get.v1",
     "countersign.command.approvals.list.v1",
+    "countersign.command.approvals.list_standings.v1",
+    "countersign.command.approvals.revoke_standing.v1",
     "countersign.command.approvals.vote.v1",
     "countersign.command.executor.set_stop.v1",
 ]

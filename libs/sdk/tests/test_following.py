@@ -71,6 +71,9 @@ class Says:
     async def heartbeat(self, body: dict[str, Any]) -> None:
         raise NotImplementedError
 
+    async def tell(self, verb: str, body: bytes) -> None:
+        raise NotImplementedError
+
 
 def says(first: Any, second: Any = (), third: Any = ()) -> Says:
     return Says({FIRST: list(first), SECOND: list(second), THIRD: list(third)})
