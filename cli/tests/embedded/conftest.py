@@ -6,7 +6,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from countersign_harness.ports import free_run
 
 TOY = Path(__file__).with_name("toy_system.py")
 PATIENCE_SECONDS = 60.0
@@ -33,7 +34,7 @@ class ToySystem:
             [sys.executable, str(TOY), str(folder), variant],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "TOY_PORT": str(unused_port())},
+            env={**os.environ, "TOY_PORT": str(free_run(1))},
             start_new_session=True,
         )
 
@@ -102,12 +103,6 @@ class ToySystem:
         return bool(read)
 
 
-def unused_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def living() -> dict[int, int]:
     """Every process that is not a zombie, with its parent."""
     shown = subprocess.run(["ps", "-axo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
@@ -156,4 +151,4 @@ def all_gone() -> Callable[[Iterable[int]], None]:
 @pytest.fixture
 def free_port() -> int:
     """A TCP port that nobody uses."""
-    return unused_port()
+    return free_run(1)

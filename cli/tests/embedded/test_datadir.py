@@ -96,8 +96,8 @@ def test_the_second_to_lock_it_is_refused_at_once_and_told_who_has_it(data: Data
         with pytest.raises(
             EmbeddedError, match=rf"already running on {re.escape(str(data.root))} \(pid {process.pid}\)"
         ):
-            data.lock(wait_seconds=10)
-        assert time.monotonic() - began < 2
+            data.lock(wait_seconds=60)
+        assert time.monotonic() - began < 30, "loosely: at once"
         process.kill()
 
 

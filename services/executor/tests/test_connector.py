@@ -221,8 +221,8 @@ async def test_retry_after_is_read(connector: Connector, downstream: Any, http: 
 async def test_a_refused_connection_sent_nothing(connector: Connector) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assert failure(await send(connector, f"http://127.0.0.1:{port}/")) == ("not_sent", "connection")
+        port = free.getsockname()[1]  # nobody listens on it, and nobody else is given it
+        assert failure(await send(connector, f"http://127.0.0.1:{port}/")) == ("not_sent", "connection")
 
 
 async def test_a_name_that_does_not_resolve_sent_nothing(connector: Connector, resolver: Resolver) -> None:
