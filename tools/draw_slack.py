@@ -1,6 +1,7 @@
-"""Draws a Slack message (its Block Kit JSON) as an SVG picture, about as Slack shows it: for the documentation.
+"""Draws a Slack message or form (its Block Kit JSON) as an SVG picture, about as Slack shows it: for the documentation.
 
-Knows the blocks that the Slack service sends: header, section with text or fields, context, actions. Shows what Slack
+Knows the blocks that the Slack service sends: header, section with text or fields, perhaps with a button beside it,
+context, actions, divider; what a form has besides is in :mod:`draw_slack_form`. Shows what Slack
 would show of escapes, code, bold text, dates and mentions, so that a picture tells what people see.
 """
 
@@ -77,7 +78,7 @@ def draw(message: dict[str, Any], thread: list[str]) -> str:
     picture = Picture()
     _author(picture, LEFT)
     for block in message["blocks"]:
-        _block(picture, block)
+        draw_block(picture, block)
     if thread:
         picture.y += 10
         picture.y += 8
@@ -87,8 +88,13 @@ def draw(message: dict[str, Any], thread: list[str]) -> str:
             top = picture.y
             picture.y += 16
             _author(picture, LEFT + 44, small=True)
-            _mrkdwn(picture, line, LEFT + 44, WIDTH - RIGHT)
+            mrkdwn(picture, line, LEFT + 44, WIDTH - RIGHT)
             picture.box(LEFT + 3, top, 1, picture.y - top, "#ddd", "none", 0)
+    return framed(picture)
+
+
+def framed(picture: Picture) -> str:
+    """The whole picture, as high as what was drawn."""
     height = picture.y + 14
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:.0f}" role="img"'
@@ -112,7 +118,8 @@ def _author(picture: Picture, x: float, *, small: bool = False) -> None:
     picture.y += 8
 
 
-def _block(picture: Picture, block: dict[str, Any]) -> None:
+def draw_block(picture: Picture, block: dict[str, Any]) -> None:
+    """Draw one block below what is there; those of forms alone are left to who draws forms."""
     match block["type"]:
         case "header":
             picture.y += 24
@@ -121,13 +128,22 @@ def _block(picture: Picture, block: dict[str, Any]) -> None:
         case "section" if "fields" in block:
             _fields(picture, [each["text"] for each in block["fields"]])
         case "section":
-            picture.y += 6
-            _mrkdwn(picture, block["text"]["text"], LEFT, WIDTH - RIGHT)
+            top = picture.y = picture.y + 6
+            beside = block.get("accessory")
+            mrkdwn(picture, block["text"]["text"], LEFT, WIDTH - RIGHT - (190 if beside else 0))
+            if beside is not None:
+                low, picture.y = picture.y, top - 8
+                _buttons(picture, [beside], WIDTH - RIGHT - _wide(beside))
+                picture.y = max(low, picture.y)
         case "context":
             picture.y += 6
-            _mrkdwn(picture, block["elements"][0]["text"], LEFT, WIDTH - RIGHT, size=11.5, fill="#616061")
+            mrkdwn(picture, block["elements"][0]["text"], LEFT, WIDTH - RIGHT, size=11.5, fill="#616061")
         case "actions":
             _buttons(picture, block["elements"])
+        case "divider":
+            picture.y += 8
+            picture.box(LEFT, picture.y, WIDTH - RIGHT - LEFT, 1, "#ddd", "none", 0)
+            picture.y += 4
 
 
 def _fields(picture: Picture, fields: list[str]) -> None:
@@ -137,13 +153,16 @@ def _fields(picture: Picture, fields: list[str]) -> None:
         top = lowest = picture.y
         for place, text in enumerate(fields[at : at + 2]):
             picture.y = top
-            _mrkdwn(picture, text, LEFT + place * column, LEFT + (place + 1) * column - 12)
+            mrkdwn(picture, text, LEFT + place * column, LEFT + (place + 1) * column - 12)
             lowest = max(lowest, picture.y)
         picture.y = lowest + 4
 
 
-def _buttons(picture: Picture, buttons: list[dict[str, Any]]) -> None:
-    x = float(LEFT)
+def _wide(button: dict[str, Any]) -> float:
+    return 24 + 7.6 * len(button["text"]["text"])
+
+
+def _buttons(picture: Picture, buttons: list[dict[str, Any]], x: float = LEFT) -> None:
     picture.y += 12
     for button in buttons:
         label, style = button["text"]["text"], button.get("style", "")
@@ -151,7 +170,7 @@ def _buttons(picture: Picture, buttons: list[dict[str, Any]]) -> None:
             "primary": ("#007a5a", "#007a5a", "#fff"),
             "danger": ("#fff", "#e01e5a", "#e01e5a"),
         }.get(style, ("#fff", "#bbb", "#1d1c1d"))
-        width = 24 + 7.6 * len(label)
+        width = _wide(button)
         picture.box(x, picture.y, width, 28, fill, stroke)
         picture.y += 19
         picture.text(x + 12, label, size=13, fill=ink, style='font-weight="700"')
@@ -160,9 +179,10 @@ def _buttons(picture: Picture, buttons: list[dict[str, Any]]) -> None:
     picture.y += 32
 
 
-def _mrkdwn(
+def mrkdwn(
     picture: Picture, text: str, left: float, right: float, *, size: float = _SIZE, fill: str = "#1d1c1d"
 ) -> None:
+    """Text with Slack's markup, in as many lines as it takes."""
     line_height = _LINE if size == _SIZE else 16
     x = left
     picture.y += line_height - 2

@@ -20,6 +20,7 @@ from generate_markdown import bullets, page
 from generate_metrics import metrics
 from generate_permissions import permissions
 from generate_pictures import pictures
+from generate_pictures_slack import slack_pictures
 from generate_schemas import files as schemas
 from generate_settings import settings
 from generate_topology import topology_page
@@ -48,6 +49,7 @@ def documents() -> dict[str, str]:
         "topology.md": topology_page(),
         **schemas(),
         **pictures(),
+        **slack_pictures(),
     }
 
 
@@ -93,7 +95,8 @@ def _contents() -> str:
                 "[The HTTP API](openapi.json): OpenAPI 3.1; [its versions](api-versions.md)",
                 "[The bus](asyncapi.yaml): AsyncAPI 3.0",
                 "[Schemas](schemas/README.md): JSON Schema 2020-12 of every message and every declared file",
-                "Pictures of [the watch](../how-to/approvals.md#watch): `pictures/`",
+                "Pictures of [the watch](../how-to/approvals.md#watch) and of"
+                " [Slack](../how-to/slack.md#more-than-yes-and-no): `pictures/`",
                 "[Topology](topology.md): streams, consumers, buckets, permissions, keys",
             )
         ),

@@ -11,11 +11,12 @@ from countersign_contracts.approvals import ApprovalEvent, StandingEvent
 from countersign_contracts.command import COMMANDS, Command
 from countersign_contracts.control import DeadLettered
 from countersign_contracts.custom_roles import RoleChanged
-from countersign_contracts.enrolment import PackageEvent, TokenEvent
+from countersign_contracts.enrolment import TokenEvent
 from countersign_contracts.event import EVENTS, SERVICES, Event
 from countersign_contracts.fleet import FleetEvent, PersonChanged
 from countersign_contracts.logins import LoginEvent
 from countersign_contracts.observation import ObserverIssued
+from countersign_contracts.packages import PackageEvent
 
 #: What a family of events puts in the place of a subject's `{token}`.
 _TOKENS: tuple[tuple[type[Event], str], ...] = (

@@ -7,7 +7,7 @@ package alone.
 import ast
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -40,36 +40,34 @@ def distributions() -> dict[str, set[str]]:
 
 def imported(modules: Iterable[Path]) -> set[str]:
     """Every top-level name beyond the standard library that the modules import."""
-    found: set[str] = set()
-    for node in nodes(modules):
-        match node:
-            case ast.Import():
-                found.update(alias.name.partition(".")[0] for alias in node.names)
-            case ast.ImportFrom(level=0, module=str(name)):
-                found.add(name.partition(".")[0])
-    return found - sys.stdlib_module_names
+    return {name for module in modules for name in said(module)[0]} - sys.stdlib_module_names
 
 
 def named(modules: Iterable[Path]) -> set[str]:
     """Every package of ours that the modules name in text, to run it or to import it later."""
+    return {name for module in modules for name in said(module)[1]}
+
+
+@cache
+def said(module: Path) -> tuple[set[str], set[str]]:
+    """The top-level names that a module imports, and the packages of ours that it names in text."""
     ours = {member.import_name for member in members()}
-    found: set[str] = set()
-    for node in nodes(modules):
+    imports: set[str] = set()
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         match node:
+            case ast.Import():
+                imports.update(alias.name.partition(".")[0] for alias in node.names)
+            case ast.ImportFrom(level=0, module=str(name)):
+                imports.add(name.partition(".")[0])
             case ast.Constant(value=str(text)) if path := CODE_PATH.fullmatch(text):
-                found.add(path["package"])
+                names.add(path["package"])
             case ast.Call(
                 func=ast.Attribute(attr="import_module"),
                 args=[ast.JoinedStr(values=[ast.Constant(value=str(start)), *_])],
             ):
-                found.update(name for name in ours if name.startswith(start))
-    return found & ours
-
-
-def nodes(modules: Iterable[Path]) -> Iterator[ast.AST]:
-    """Every node of the modules' syntax."""
-    for module in modules:
-        yield from ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+                names.update(name for name in ours if name.startswith(start))
+    return imports, names & ours
 
 
 def undeclared(names: Iterable[str], declared: Iterable[str]) -> set[str]:

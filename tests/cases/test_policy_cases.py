@@ -63,7 +63,7 @@ def decide(case: dict[str, Any], given: dict[str, Any]) -> Decision:
     world = world_of(case, given)
     examined = examine(action_of(case["action"]), world, at)
     used = {count.key: Decimal(str(given.get("used", {}).get(count.name, 0))) for count in examined.counts}
-    approved = Approved("apr_1", given["approved_by"]) if "approved_by" in given else None
+    approved = Approved("apr_1", given["approved_by"], examined.risk) if "approved_by" in given else None
     return conclude(
         examined,
         used=used,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +24,18 @@ from countersign_registry.settings import Settings as RegistrySettings
 from workspace import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
+
+
+def references(value: Any) -> Iterator[str]:
+    """Whatever a document refers to, anywhere in it."""
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for each in value.values():
+            yield from references(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from references(each)
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +138,7 @@ class Deployment:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def deployment(tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres) -> AsyncIterator[Deployment]:
     """One for all tests of a module: they ask, and leave it as it was."""
-    stack = Stack(tmp_path_factory.mktemp("contract") / "data", postgres)
-    try:
-        async with AsyncExitStack() as closing:
-            async with asyncio.timeout(30):
-                await stack.start()
-            yield Deployment(stack, closing)
-    finally:
-        await stack.stop()
+    async with Stack(tmp_path_factory.mktemp("contract") / "data", postgres) as stack, AsyncExitStack() as closing:
+        async with asyncio.timeout(30):
+            await stack.start()
+        yield Deployment(stack, closing)

@@ -11,7 +11,7 @@ import pytest
 
 from countersign_contracts.errors import PROBLEMS
 
-from .conftest import REFERENCE
+from .conftest import REFERENCE, references
 
 Json: TypeAlias = dict[str, Any]
 
@@ -32,17 +32,6 @@ def operations(document: Json) -> Iterator[tuple[str, str, Json]]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield method, path, operation
-
-
-def references(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        if isinstance(value.get("$ref"), str):
-            yield value["$ref"]
-        for each in value.values():
-            yield from references(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from references(each)
 
 
 def test_it_is_one_of_version_3_1(document: Json) -> None:

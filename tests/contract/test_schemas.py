@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -22,6 +22,8 @@ from countersign_contracts.event import EVENTS
 from countersign_contracts.model import Frozen
 from countersign_contracts.projection import BUCKETS
 from workspace import ROOT
+
+from .conftest import references
 
 Schema: TypeAlias = dict[str, Any]
 Strategy: TypeAlias = st.SearchStrategy[Any]
@@ -169,6 +171,32 @@ def numbers(schema: Schema, root: Schema) -> Strategy:
     return st.floats(*bounds(schema)) | integers(schema, root)
 
 
+class Schemas:
+    """What each published schema allows, made of it once."""
+
+    def __init__(self, schemas: dict[str, Schema]) -> None:
+        self._schemas = schemas
+        self._values: dict[str, Strategy] = {}
+        self._validators: dict[str, Any] = {}
+
+    def values(self, name: str, part: Callable[[Schema], Schema] = lambda schema: schema) -> Strategy:
+        """Values that the schema, or a part of it, allows."""
+        if name not in self._values:
+            self._values[name] = allowed(part(self._schemas[name]), self._schemas[name])
+        return self._values[name]
+
+    def validate(self, name: str, value: Any) -> None:
+        """Raises what is wrong with a value."""
+        if name not in self._validators:
+            self._validators[name] = jsonschema_rs.validator_for(self._schemas[name])
+        self._validators[name].validate(value)
+
+
+@pytest.fixture(scope="module")
+def each(schemas: dict[str, Schema]) -> Schemas:
+    return Schemas(schemas)
+
+
 # --- the rules ---------------------------------------------------------------------------------------------
 
 
@@ -191,47 +219,33 @@ def test_each_stands_alone(schemas: dict[str, Schema]) -> None:
             assert reference.removeprefix("#/$defs/") in schema["$defs"], reference
 
 
-def references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"]
-        for each in schema.values():
-            yield from references(each)
-    elif isinstance(schema, list):
-        for each in schema:
-            yield from references(each)
-
-
 @pytest.mark.parametrize("name", MODELS)
 @quick
 @given(data=st.data())
 def test_what_a_schema_allows_is_read_and_what_is_written_it_allows(
-    schemas: dict[str, Schema], name: str, data: st.DataObject
+    each: Schemas, name: str, data: st.DataObject
 ) -> None:
-    schema = schemas[name]
-    sent = data.draw(allowed(schema, schema))
+    sent = data.draw(each.values(name))
     body = MODELS[name].from_bytes(json.dumps(sent).encode())
-    jsonschema_rs.validate(schema, json.loads(body.to_bytes()))
+    each.validate(name, json.loads(body.to_bytes()))
 
 
 @pytest.mark.parametrize("name", REPLIES)
 @quick
 @given(data=st.data())
 def test_an_answer_that_a_schema_allows_is_read_and_ours_it_allows(
-    schemas: dict[str, Schema], name: str, data: st.DataObject
+    each: Schemas, name: str, data: st.DataObject
 ) -> None:
-    schema = schemas[name]
-    model = REPLIES[name]
-    sent = data.draw(allowed(schema["oneOf"][0], schema))
-    answer = read_reply(json.dumps(sent).encode(), model)
-    jsonschema_rs.validate(schema, json.loads(reply_bytes(answer)))
+    sent = data.draw(each.values(name, lambda schema: schema["oneOf"][0]))
+    answer = read_reply(json.dumps(sent).encode(), REPLIES[name])
+    each.validate(name, json.loads(reply_bytes(answer)))
 
 
 @pytest.mark.parametrize("code", PROBLEMS)
-def test_a_problem_is_an_answer_to_every_command(schemas: dict[str, Schema], code: str) -> None:
+def test_a_problem_is_an_answer_to_every_command(each: Schemas, code: str) -> None:
     problem = json.loads(problem_bytes(CountersignError("why", code=code, errors=[{"field": "a", "message": "b"}])))
     for name in REPLIES:
-        jsonschema_rs.validate(schemas[name], problem)
+        each.validate(name, problem)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -29,19 +29,18 @@ async def record(folder: Path) -> None:
     """One approval from the question to the execution, and one with arguments made to mislead."""
     postgres = EmbeddedPostgres(folder / "postgres", None, SUPERUSER_PASSWORD)
     await asyncio.to_thread(postgres.start)
-    stack = Stack(folder / "data", postgres)
-    await stack.start()
-    world = World(stack)
-    await world.start()
-    office = SlackWorld(world)
-    await office.start(remind_s=2, replicas=1)
     try:
-        await ordinary(office)
-        await hostile(office)
+        async with Stack(folder / "data", postgres) as stack, World(stack) as world:
+            await stack.start()
+            await world.start()
+            office = SlackWorld(world)
+            await office.start(remind_s=2, replicas=1)
+            try:
+                await ordinary(office)
+                await hostile(office)
+            finally:
+                await office.stop()
     finally:
-        await office.stop()
-        await world.stop()
-        await stack.stop()
         await asyncio.to_thread(postgres.stop)
 
 

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from countersign_cli.commands.audit import verify_file
+from countersign_cli.main import app
 from countersign_faults.declarations import AGENTS, documents
 from countersign_faults.downstream import CountingDownstream
 from countersign_faults.system import System
 from countersign_faults.traffic import write_webhook_secret
+from countersign_harness.ports import free_run
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -69,7 +72,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
 
 async def _make(folder: Path) -> Made:
     (folder / "phrase").write_text(PHRASE + "\n")
-    async with CountingDownstream() as downstream, System(folder / "first" / "system") as system:
+    # not any free port: until it is taken again, a connection of somebody else could be given it
+    async with CountingDownstream(free_run(1)) as downstream, System(folder / "first" / "system") as system:
         write_webhook_secret(system)
         given = {"documents": documents(downstream.url), "dry_run": False}
         assert not (await system.ok("POST", "/api/v1/apply", given))["errors"]
@@ -180,7 +184,10 @@ async def test_by_itself_a_restored_system_executes_nothing_that_may_have_been_e
         await _verified(system, made)
 
 
-def test_what_cannot_be_restored_is_refused_and_leaves_nothing(made: Made, tmp_path: Path) -> None:
+def test_what_cannot_be_restored_is_refused_and_leaves_nothing(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is called in this process: eight of its own would take ten seconds of computing."""
     damaged, target = tmp_path / "damaged.backup", tmp_path / "target"
     content = bytearray(made.file.read_bytes())
     with tarfile.open(made.file) as tar:
@@ -201,9 +208,13 @@ def test_what_cannot_be_restored_is_refused_and_leaves_nothing(made: Made, tmp_p
         ("backup", str(tmp_path / "b")): "holds no system of Countersign",
         ("backup", str(made.file)): "exists already",
     }
+    for name in [name for name in os.environ if name.startswith("COUNTERSIGN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COUNTERSIGN_DATA_DIR", str(target))
+    monkeypatch.setenv("COLUMNS", "200")
     for arguments, why in refused.items():
-        done = countersign(*arguments, data_dir=target)
-        assert done.returncode == 1 and why in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 1 and why in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
         assert not target.exists()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["damaged.backup", "full", "other", "short.backup"]
 

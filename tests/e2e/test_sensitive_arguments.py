@@ -121,19 +121,13 @@ async def bank(stack: Any, caplog: Any) -> AsyncIterator[Bank]:
 
         return Failpoints({point: fail})
 
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         talkative = {name: {"log_level": "debug"} for name in ("gateway", "policy", "approvals", "executor", "audit")}
         with contextlib.redirect_stderr(io.StringIO()) as logs:  # taken by the services' loggers as they are built
             await world.start({point.split(".")[0]: failing(point) for point in faults}, talkative)
         assert (await world.apply({"bank.yaml": GOVERNANCE}))["errors"] == []
-        issued = await world.ok("POST", "/api/v1/agents/teller-1/credentials", {})
-        world.tokens["teller-1"] = issued["http_token"]
-        world.creds["teller-1"] = stack.layout.root / "teller-1.creds"
-        world.creds["teller-1"].write_text(issued["nats_creds"])
+        await world.issue("teller-1")
         yield Bank(world, faults, logs)
-    finally:
-        await world.stop()
 
 
 async def test_it_reaches_the_business_system_and_can_be_found_nowhere_else(bank: Bank, caplog: Any) -> None:
@@ -290,9 +284,8 @@ async def test_a_new_key_seals_from_now_on_and_the_old_one_opens_what_waits(bank
             await world.services[name].stop()
         layout.box_key.write_text(keys)
         await world.stack.prepare()
-        for name in ("executor", "gateway"):
-            world.services[name] = await world.stack.service(name)
-        world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
+        world.services["executor"] = await world.stack.service("executor")
+        await world.open_gateway()
 
     async def end(approval: Any) -> str:
         assert (await world.vote(approval, "approve"))[0] == 200

@@ -81,26 +81,20 @@ class TlsStack(Stack):
 
 @pytest_asyncio.fixture
 async def stack(tmp_path: Path, postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TlsStack]:
-    stack = TlsStack(tmp_path, postgres)
-    monkeypatch.setenv("SSL_CERT_FILE", str(stack.authority.file))  # what agents and the command trust
-    try:
+    async with TlsStack(tmp_path, postgres) as stack:
+        monkeypatch.setenv("SSL_CERT_FILE", str(stack.authority.file))  # what agents and the command trust
         await stack.start()
         yield stack
-    finally:
-        await stack.stop()
 
 
 @pytest_asyncio.fixture
 async def world(stack: TlsStack) -> AsyncIterator[World]:
-    world = World(stack)
-    await world.http.close()
-    world.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=stack.authority.trusted(), force_close=True))
-    world.scheme = "https"
-    try:
+    async with World(stack) as world:
+        await world.http.close()
+        connector = aiohttp.TCPConnector(ssl=stack.authority.trusted(), force_close=True)
+        world.http, world.scheme = aiohttp.ClientSession(connector=connector), "https"
         await world.start()
         yield world
-    finally:
-        await world.stop()
 
 
 async def _until(true: Callable[[], Any], seconds: float = 30) -> None:

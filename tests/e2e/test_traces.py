@@ -40,12 +40,9 @@ async def start(world: World, receiver: OtlpReceiver, ratio: float) -> None:
 @pytest_asyncio.fixture
 async def traced(stack: Any, receiver: OtlpReceiver) -> AsyncIterator[World]:
     """The product, tracing what its callers ask for, and nothing by chance."""
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await start(world, receiver, 0.0)
         yield world
-    finally:
-        await world.stop()
 
 
 async def submit(world: World, tool: str, args: dict[str, Any], traceparent: str | None, **more: Any) -> Any:
@@ -152,29 +149,23 @@ async def test_nobody_asked_and_chance_says_no(traced: World, receiver: OtlpRece
 async def test_by_chance_an_action_over_nats_is_followed_from_its_acceptance_on(
     stack: Any, receiver: OtlpReceiver
 ) -> None:
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await start(world, receiver, 1.0)
         async with world.agent() as agent:
             done = await agent.call("read_thing", {"thing_id": 1}, env="dev")
         spans = await whole(receiver, "execute_tool read_thing", "accept read_thing")
         first = next(span for span in spans if span.name == "accept read_thing")
         assert first.parent_id is None and first.attributes["countersign.request_id"] == done.request_id
-    finally:
-        await world.stop()
 
 
 async def test_a_receiver_that_is_away_holds_nothing_up(stack: Any) -> None:
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         gone = OtlpReceiver()
         await gone.start()
         await gone.stop()
         await start(world, gone, 1.0)
         done = await submit(world, "read_thing", {"thing_id": 1}, None)
         assert done["state"] == "succeeded"
-    finally:
-        await world.stop()
 
 
 def test_off_imports_nothing() -> None:

@@ -106,15 +106,12 @@ class Letters:
 
 @pytest_asyncio.fixture
 async def letters(stack: Stack) -> AsyncIterator[Letters]:
-    world = World(stack)
     probes = {"max_probes": MAX_PROBES, "probe_interval_s": 0.1, "probe_first_pause_s": 1.0}
-    try:
+    async with World(stack) as world:
         await world.start(overrides={"executor": probes, "gateway": {"redrive_after_s": 600}})
         result = await world.apply({"letters.yaml": TOOLS})
         assert result["errors"] == [], result
         yield Letters(world)
-    finally:
-        await world.stop()
 
 
 async def test_a_probe_finds_that_it_happened_and_there_is_one_effect(letters: Letters) -> None:

@@ -38,8 +38,7 @@ async def started(world: World) -> None:
     for name in CORE_SERVICES:
         if name != "gateway":
             world.services[name] = await world.stack.service(name)
-    world.services["gateway"] = await world.stack.service("gateway")
-    world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
+    await world.open_gateway()
 
 
 async def export(world: World) -> list[bytes]:

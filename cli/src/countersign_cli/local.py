@@ -225,28 +225,11 @@ class LocalSystem:
         ]
         ports = options.health_ports()
         processes = options.processes()
-        pool_max = _DATABASE_CONNECTIONS // len(processes)
         back = [replica.name for replica in processes if replica.service != "gateway"]
         for replica in processes:
             service, name = replica.service, replica.name
-            settings = service_settings(
-                service,
-                self.layout,
-                nats_url=options.nats_url,
-                postgres_dsn=postgres.dsn(role_of(service), passwords[service], DATABASE),
-            )
-            settings["log_level"] = options.log_level
-            if options.replicas.get(service, 1) > 1:
-                settings["instance"] = name
-            if pool_max < 8:
-                settings["postgres_pool_max"] = pool_max
-            if service == "registry" and options.agents_dirs:
-                settings["agents_dirs"] = tuple(folder.absolute() for folder in options.agents_dirs)
-            if service == "gateway":
-                settings |= {"http_host": options.host, "http_port": options.gateway_ports()[name]}
-                settings |= {"http_cert_file": options.http_cert_file, "http_key_file": options.http_key_file}
-            settings["health_port"] = ports[name]
-            settings |= options.overrides.get(service, {})
+            dsn = postgres.dsn(role_of(service), passwords[service], DATABASE)
+            settings = self._settings(service, name, dsn, _DATABASE_CONNECTIONS // len(processes))
             specs.append(
                 Service(
                     name,
@@ -256,6 +239,24 @@ class LocalSystem:
                 )
             )
         return specs
+
+    def _settings(self, service: str, name: str, dsn: str, pool_max: int) -> dict[str, Any]:
+        """What a service's process is told; ``name`` is the process's."""
+        options = self.options
+        settings = service_settings(service, self.layout, nats_url=options.nats_url, postgres_dsn=dsn)
+        settings["log_level"] = options.log_level
+        if options.replicas.get(service, 1) > 1:
+            settings["instance"] = name
+        if pool_max < 8:
+            settings["postgres_pool_max"] = pool_max
+        if service == "registry" and options.agents_dirs:
+            settings["agents_dirs"] = tuple(folder.absolute() for folder in options.agents_dirs)
+        if service == "gateway":
+            settings |= {"http_host": options.host, "http_port": options.gateway_ports()[name]}
+            settings |= {"http_cert_file": options.http_cert_file, "http_key_file": options.http_key_file}
+        settings["health_port"] = options.health_ports()[name]
+        settings |= options.overrides.get(service, {})
+        return settings
 
 
 def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failpoints | None) -> Callable[[], int]:

@@ -94,6 +94,21 @@ async def test_a_line_break_adds_no_header(connection: NatsConnection, value: st
         connection.client.send("x", headers={"traceparent": value})
 
 
+async def test_what_the_server_would_hang_up_on_is_not_sent(connection: NatsConnection) -> None:
+    """Headers count: with them a message can be too large whose body is not."""
+    heard = Heard()
+    client, headers = connection.client, {"one": "1", "two": "x" * 100}
+    await client.listen("large", heard)
+    room = client._max_payload - len("NATS/1.0\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n")
+    for size, told in ((room + 1, headers), (client._max_payload, headers), (client._max_payload + 1, None)):
+        with pytest.raises(nats.errors.MaxPayloadError):
+            client.send("large", b"x" * size, headers=told)
+    client.send("large", b"x" * room, headers=headers)
+    client.send("large", b"x" * client._max_payload)
+    assert [len((await heard.next()).data), len((await heard.next()).data)] == [room, client._max_payload]
+    assert client.is_connected and client.stats["reconnects"] == 0
+
+
 async def test_a_listener_that_raises_is_reported_and_the_next_message_heard(connection: NatsConnection) -> None:
     heard = Heard()
     inbox = connection.client.new_inbox()

@@ -91,3 +91,18 @@ async def test_a_connection_that_the_server_is_ending_is_an_outage_and_no_bug_of
         connection.terminate()
         await database.pool.release(connection)
         await database.close()
+
+
+async def test_a_list_is_planned_for_its_values_each_time(stack: Any) -> None:
+    database = Database(stack.settings("policy")["postgres_dsn"], pool_max=1, name="policy")
+    await database.open()
+    query = "SELECT n FROM generate_series(1, 9) AS n WHERE n = ANY($1::int[])"
+    for _ in range(8):
+        assert [row["n"] for row in await database.fetch_planned(query, [3, 5])] == [3, 5]
+    # what is kept has a plan for any values after five runs
+    assert await database.pool.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE statement = $1", query) == 0
+    for _ in range(8):
+        await database.pool.fetch(query, [3, 5])
+    kept = "SELECT generic_plans FROM pg_prepared_statements WHERE statement = $1"
+    assert await database.pool.fetchval(kept, query) > 0
+    await database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -74,6 +75,7 @@ SPECIAL: Mapping[Any, st.SearchStrategy[Any]] = {
 }
 
 
+@functools.cache
 def bodies(model: type[F]) -> st.SearchStrategy[F]:
     """Values of a model. What has a default may be left out, as senders may."""
     if model in SPECIAL:

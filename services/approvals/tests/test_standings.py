@@ -6,6 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from countersign_chassis import Failpoints
 from countersign_contracts.approval_commands import ListStandings, RevokeStanding
 from countersign_contracts.approvals import Standing, StandingOffer
@@ -84,6 +86,21 @@ async def test_it_counts_exactly_however_many_come_at_once(scene: Scene) -> None
     views = [await scene.known(event) for event in later]
     assert sum(view.state == "approved" for view in views) == 5
     assert (await scene.gateway.ask(ListStandings())).items == ()
+
+
+async def test_whoever_approved_without_an_offer_is_told_that_it_is_too_late_for_one(scene: Scene) -> None:
+    await scene.apply(RULE)
+    event = await scene.hold(held(resource="things/1", n=1))
+    await scene.gateway.ask(vote(event, "alice"))
+    with pytest.raises(CountersignError, match="alice") as refused:
+        await scene.gateway.ask(vote(event, "alice", standing=offer()))
+    assert refused.value.code == "conflict"
+    await scene.gateway.ask(vote(event, "bob", standing=offer()))
+    assert (await scene.gateway.ask(ListStandings())).items == ()
+    # the same offer again, a moment later, is no other one
+    event = await scene.hold(held(resource="things/2", n=2))
+    first = await scene.gateway.ask(vote(event, "alice", standing=offer()))
+    assert await scene.gateway.ask(vote(event, "alice", standing=offer())) == first
 
 
 async def test_once_it_is_revoked_nothing_more_is_approved_by_it(scene: Scene) -> None:

@@ -20,7 +20,7 @@ from countersign_approvals.webhooks_schedule import GIVE_UP_AFTER, Answer, after
 from countersign_approvals.webhooks_secrets import WebhookSecrets
 from countersign_approvals.webhooks_signing import NoSigningKey, keys_in, message_id, signed_headers
 from countersign_contracts.actions import ActionRef
-from countersign_contracts.alerts import Alert, AlertRaised
+from countersign_contracts.alerts import AlertRaised
 from countersign_contracts.approval_rules import Webhook
 from countersign_contracts.approvals import (
     Amendment,
@@ -31,6 +31,7 @@ from countersign_contracts.approvals import (
 )
 from countersign_contracts.catalogue import Document
 from countersign_contracts.ids import new_id
+from countersign_harness.alerts import an_alert
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 #: The vector that the specification's own libraries are tested with.
@@ -220,23 +221,6 @@ def test_http_leads_to_private_addresses_alone(tmp_path: Path) -> None:
     assert "a public address" in error.message and error.line == 3
 
 
-def alert(*routes: str) -> Alert:
-    return Alert(
-        alert_id="alt_" + "0" * 32,
-        rule="down",
-        rule_version=1,
-        severity="critical",
-        agent_id="worker-1",
-        owner_team="ops",
-        summary="it is failed",
-        since=AT,
-        raised_at=AT,
-        state="open",
-        routes=routes,
-        revision=1,
-    )
-
-
 @pytest.mark.parametrize(
     ("routes", "events", "told"),
     [
@@ -255,7 +239,7 @@ def test_alerts_go_where_the_rule_says_and_the_webhook_asks(
 ) -> None:
     given: dict[str, Any] = {"name": "ops", "url": "https://hooks.example.com", "secret": "ops"}
     webhook = Webhook.model_validate(given | ({"events": events} if events else {}))
-    event = AlertRaised(agent_id="worker-1", by="registry", at=AT, alert=alert(*routes))
+    event = AlertRaised(agent_id="worker-1", by="registry", at=AT, alert=an_alert(routes=routes))
     assert is_for(webhook, event) is told
 
 

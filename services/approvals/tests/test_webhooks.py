@@ -19,7 +19,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from countersign_chassis import Failpoints
-from countersign_contracts.alerts import Alert, AlertAcknowledged, AlertRaised, AlertResolved
+from countersign_contracts.alerts import AlertAcknowledged, AlertRaised, AlertResolved
 from countersign_contracts.approval_commands import PrepareApprovalRules
 from countersign_contracts.catalogue import Document
 from countersign_contracts.envelope import seal_event
@@ -27,6 +27,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import prefixed
 from countersign_contracts.model import now
 from countersign_contracts.webhook_commands import ListDeliveries, ListWebhooks, RepeatDeliveries
+from countersign_harness.alerts import an_alert
 
 from .conftest import Scene, vote
 
@@ -160,21 +161,8 @@ async def test_alerts_are_posted_to_webhooks_that_ask_for_them_by_routes(offstag
         hook(receiver) + "\n---\n" + hook(receiver, "alerts", "alerts", events=alerts)
         + "\n---\n" + hook(receiver, "other", "other", events=alerts)
     )  # fmt: skip
-    registry, at = await offstage.stack.bus("registry"), now()
-    raised = Alert(
-        alert_id=prefixed("alt"),
-        rule="down",
-        rule_version=1,
-        severity="critical",
-        agent_id="worker-1",
-        owner_team="ops",
-        summary="it is failed",
-        since=at,
-        raised_at=at,
-        state="open",
-        routes=("webhook:alerts",),
-        revision=1,
-    )
+    registry, raised = await offstage.stack.bus("registry"), an_alert(routes=("webhook:alerts",))
+    at = raised.since
     over = raised.model_copy(update={"state": "resolved", "resolved_at": at, "resolution": "over", "revision": 2})
     for kind, alert in ((AlertRaised, raised), (AlertAcknowledged, raised), (AlertResolved, over)):
         event = kind(agent_id="worker-1", event=alert.alert_id, by="registry", at=at, alert=alert)

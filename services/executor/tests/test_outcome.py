@@ -68,6 +68,8 @@ def concluded(tool: Tool, *attempts: Attempt, before: bool = False, withheld: st
         ([answered(429)], "failed", "downstream_status"),
         ([answered(500)], "failed", "downstream_status"),
         ([answered(503)], "failed", "downstream_status"),
+        ([answered(502)], "unknown", "downstream_status"),
+        ([answered(504)], "unknown", "downstream_status"),
         ([answered(101)], "failed", "downstream_status"),
         ([not_sent()], "failed", "connection"),
         ([not_sent("timeout")], "failed", "timeout"),
@@ -195,6 +197,8 @@ def test_trying_again_is_bounded(
         ("Sat, 31 Jan 2026 12:00:30 GMT", 30),
         ("Sat, 31 Jan 2026 11:00:00 GMT", 0),
         ("Sat, 99 Jan 2026 11:00:00 GMT", None),
+        ("Sat, 31 Jan 99999999999999999999 11:00:00 GMT", None),
+        ("Sat, 31 Jan 2026 11:00:00 +99999999999999", None),
     ],
 )
 def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:

@@ -14,6 +14,8 @@ from countersign_contracts.actions import Action, ActionResult, Amendment
 from countersign_contracts.approvals import ApprovalEvent, ApprovalResolved, Vote
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
+from countersign_harness.stack import Stack
+from countersign_harness.world import World
 
 ACTIONS = "/api/v1/actions"
 
@@ -125,10 +127,18 @@ class Desk:
 
 
 @pytest_asyncio.fixture
+async def door(stack: Stack) -> AsyncIterator[World]:
+    """A gateway and a registry, person `alice` (approver) and agent `bot`."""
+    async with World(stack) as world:
+        await world.start_door()
+        await world.add_person("alice", "approver", groups=["security"])
+        await world.add_agent("bot")
+        yield world
+
+
+@pytest_asyncio.fixture
 async def make_desk(stack: Any) -> AsyncIterator[Callable[..., Any]]:
     """The whole product, but for the approvals service, which the test plays."""
-    from countersign_harness.world import World
-
     worlds = []
 
     async def make(failpoints: Failpoints | None = None, **settings: Any) -> Desk:

@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from countersign_contracts.roles import EVERYTHING, PERMISSIONS
 from countersign_gateway.http.access import access_of, endpoints, methods_of
 from countersign_gateway.http.app import make_app
-from countersign_harness.stack import Stack
 from countersign_harness.world import World
 
 ROUTES = [route for route in endpoints(make_app(None, [], None, "0").routes) if route.path != "/openapi.json"]
@@ -42,39 +41,27 @@ def path_of(route: Any) -> str:
     return re.sub(r"\{(\w+)\}", "1", route.path)
 
 
-async def test_what_an_endpoint_declares_is_what_it_does(stack: Stack) -> None:
-    world = World(stack)
-    try:
-        world.services["registry"] = await stack.service("registry")
-        world.services["gateway"] = await stack.service("gateway")
-        world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
-        world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
-        for role in PERMISSIONS:
-            name = f"a-{role}"
-            body = {"name": name, "roles": [role]}
-            world.tokens[role] = (await world.ok("POST", "/api/v1/people", body))["token"]
-        agent = {"agent_id": "bot", "name": "Bot", "owner": {"team": "t"}, "profile": "p", "environments": ["dev"]}
-        await world.ok("POST", "/api/v1/agents", agent)
-        issued = await world.ok("POST", "/api/v1/agents/bot/credentials", {"kinds": ["http"]})
-        world.tokens["agent"] = issued["http_token"]
+async def test_what_an_endpoint_declares_is_what_it_does(door: World) -> None:
+    callers = {"": "", "agent": "bot"}
+    for role in PERMISSIONS:
+        callers[role] = f"a-{role}"
+        await door.add_person(callers[role], role)
 
-        for route in ROUTES:
-            access, [method] = access_of(route), methods_of(route)
-            if method == "WEBSOCKET":
-                continue  # test_telemetry.py
-            for role in ("", "agent", *PERMISSIONS):
-                if role == "":
-                    wanted = None if access.public else 401
-                elif role == "agent":
-                    wanted = None if access.agents or access.public else 403
-                elif (access.public and not access.permission) or access.permission in PERMISSIONS[role]:
-                    wanted = None
-                else:
-                    wanted = 403
-                if wanted is None:
-                    continue  # allowed: what it then does is other tests' subject
-                # an agent's own registration aside, who registers one says so by their token
-                status, problem, _ = await world.request(method, path_of(route), {}, as_=role)
-                assert status == wanted, (method, route.path, role or "nobody", problem)
-    finally:
-        await world.stop()
+    for route in ROUTES:
+        access, [method] = access_of(route), methods_of(route)
+        if method == "WEBSOCKET":
+            continue  # test_telemetry.py
+        for role, caller in callers.items():
+            if role == "":
+                wanted = None if access.public else 401
+            elif role == "agent":
+                wanted = None if access.agents or access.public else 403
+            elif (access.public and not access.permission) or access.permission in PERMISSIONS[role]:
+                wanted = None
+            else:
+                wanted = 403
+            if wanted is None:
+                continue  # allowed: what it then does is other tests' subject
+            # an agent's own registration aside, who registers one says so by their token
+            status, problem, _ = await door.request(method, path_of(route), {}, as_=caller)
+            assert status == wanted, (method, route.path, role or "nobody", problem)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest_asyncio
-
-from countersign_harness.stack import Stack
 from countersign_harness.world import World
 
 BOT = "/api/v1/agents/bot"
@@ -18,24 +14,6 @@ BODY: dict[str, Any] = {
     "environments": ["dev"],
     "heartbeat_s": 30,
 }
-
-
-@pytest_asyncio.fixture
-async def door(stack: Stack) -> AsyncIterator[World]:
-    """A gateway and a registry, an agent, and person `alice`, who may only approve."""
-    world = World(stack)
-    try:
-        world.services["registry"] = await stack.service("registry")
-        world.services["gateway"] = await stack.service("gateway")
-        world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
-        world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
-        alice = {"name": "alice", "roles": ["approver"]}
-        world.tokens["alice"] = (await world.ok("POST", "/api/v1/people", alice))["token"]
-        await world.ok("POST", "/api/v1/agents", BODY | {"agent_id": "bot"})
-        world.tokens["bot"] = (await world.ok("POST", f"{BOT}/credentials", {"kinds": ["http"]}))["http_token"]
-        yield world
-    finally:
-        await world.stop()
 
 
 async def answered(

@@ -89,8 +89,7 @@ async def test_what_the_bus_lost_is_accepted_all_the_same(make_desk: Any) -> Non
         gone = await bootstrap.request(f"$JS.API.STREAM.DELETE.{name}", b"", timeout=2)
         assert orjson.loads(gone.data)["success"]
     await world.stack.apply_topology()
-    world.services["gateway"] = await world.stack.service("gateway", redrive_after_s=0.5)
-    world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
+    await world.open_gateway(redrive_after_s=0.5)
     assert (await desk.found(change.request_id))["action"]["amends"] == first.request_id
     assert await desk.count() == 2
 

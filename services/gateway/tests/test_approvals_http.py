@@ -131,21 +131,14 @@ class Desk:
 @pytest_asyncio.fixture
 async def doors(stack: Any) -> AsyncIterator[Any]:
     """A gateway and a registry; the approvals service is stood in for."""
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         desk = Desk()
         bus = await stack.bus("approvals")
         await desk.start(bus)
-        world.services["registry"] = await stack.service("registry")
-        gateway = await stack.service("gateway", max_followers=2, max_untold_events=4, events_keep_alive_s=0.3)
-        world.services["gateway"] = gateway
-        world.url = f"http://127.0.0.1:{gateway.http.port}"
-        world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
+        await world.start_door(max_followers=2, max_untold_events=4, events_keep_alive_s=0.3)
         for name, role in (("alice", "approver"), ("rita", "reader"), ("otto", "operator")):
-            world.tokens[name] = (await world.ok("POST", "/api/v1/people", {"name": name, "roles": [role]}))["token"]
-        yield SimpleNamespace(world=world, desk=desk, bus=bus, gateway=gateway, stack=stack)
-    finally:
-        await world.stop()
+            await world.add_person(name, role)
+        yield SimpleNamespace(world=world, desk=desk, bus=bus, gateway=world.services["gateway"], stack=stack)
 
 
 @pytest_asyncio.fixture

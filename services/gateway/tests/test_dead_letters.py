@@ -21,8 +21,8 @@ LETTERS = "/api/v1/deadletters"
 class Faulty:
     """Policy, whose code is wrong until it is mended."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.world = World(stack)
+    def __init__(self, world: World) -> None:
+        self.world = world
         self.error: Exception | None = None
 
     async def before_commit(self) -> None:
@@ -65,15 +65,11 @@ class Faulty:
 
 @pytest_asyncio.fixture
 async def faulty(stack: Stack) -> AsyncIterator[Faulty]:
-    faulty = Faulty(stack)
-    try:
-        await faulty.world.start(
-            {"policy": Failpoints({"policy.before_commit": faulty.before_commit})},
-            {"gateway": {"redrive_after_s": 600}},
-        )
+    async with World(stack) as world:
+        faulty = Faulty(world)
+        failing = Failpoints({"policy.before_commit": faulty.before_commit})
+        await world.start({"policy": failing}, {"gateway": {"redrive_after_s": 600}})
         yield faulty
-    finally:
-        await faulty.world.stop()
 
 
 async def test_a_redriven_request_is_decided_and_executed_once_and_its_letter_is_gone(faulty: Faulty) -> None:
@@ -171,7 +167,7 @@ async def test_letters_are_listed_page_by_page_and_by_consumer(faulty: Faulty) -
 async def test_only_who_mends_sees_and_ends_them(faulty: Faulty) -> None:
     world = faulty.world
     for role in ("operator", "reader"):
-        world.tokens[role] = (await world.ok("POST", "/api/v1/people", {"name": role, "roles": [role]}))["token"]
+        await world.add_person(role, role)
     await faulty.plant("fleet.person_changed.apr_1")
     (letter,) = await faulty.letters(1)
     for nobody in ("reader", "alice", "worker-1"):

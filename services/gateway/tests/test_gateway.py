@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from countersign_contracts.actions import ActionRequested, ActionResult
 from countersign_contracts.envelope import Envelope
 from countersign_contracts.ids import new_id
 from countersign_gateway.submission import Submission, request_text, unkeyed_sha256
+from countersign_harness.world import AGENTS, PROFILES, TOOLS, World
 
 ACTIONS = "/api/v1/actions"
 BODY = {"tool": "read_thing", "args": {"thing_id": 1}, "env": "dev"}
@@ -24,31 +26,18 @@ BODY = {"tool": "read_thing", "args": {"thing_id": 1}, "env": "dev"}
 @pytest_asyncio.fixture
 async def alone(stack: Any) -> AsyncIterator[Any]:
     """A world in which only the gateway and the registry run, so that actions stay where they are."""
-    from countersign_harness.world import World
-
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await world.downstream.start()
-        world.services["registry"] = await stack.service("registry")
-        world.services["executor"] = await stack.service("executor")
-        world.services["policy"] = await stack.service("policy")
+        for name in ("executor", "policy"):
+            world.services[name] = await stack.service(name)
         approvals = await stack.service("approvals")  # what is declared has its yes too
-        world.services["gateway"] = await stack.service("gateway", redrive_after_s=0.5, max_waiting=3)
-        world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
-        world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
-        from countersign_harness.world import AGENTS, PROFILES, TOOLS
-
+        await world.start_door(redrive_after_s=0.5, max_waiting=3)
         await world.apply({"t.yaml": TOOLS, "p.yaml": PROFILES, "a.yaml": AGENTS})
         for agent in ("worker-1", "worker-2"):
-            issued = await world.ok("POST", f"/api/v1/agents/{agent}/credentials", {})
-            world.tokens[agent] = issued["http_token"]
-            world.creds[agent] = stack.layout.root / f"{agent}.creds"
-            world.creds[agent].write_text(issued["nats_creds"])
+            await world.issue(agent)
         await world.services["policy"].stop()
         await approvals.stop()
         yield world
-    finally:
-        await world.stop()
 
 
 async def test_the_door_over_http(alone: Any) -> None:
@@ -105,6 +94,33 @@ async def test_the_door_over_http(alone: Any) -> None:
     await raw(b" " * 300_000, 413, "too_large")
     await raw(b"[" * 2000 + b"]" * 2000, 400, "malformed")
     await raw(b"a=b", 415, "unsupported_media_type", **{"Content-Type": "application/x-www-form-urlencoded"})
+
+    # whoever it is: these read a body before they know that
+    for path in ("tokens", "agents", "agents/worker-1/renew", "stops", "apply"):
+        assert await endless(world, f"/api/v1/{path}") == (413, "urn:countersign:problem:too_large")
+
+
+async def endless(world: Any, path: str) -> tuple[int, str]:
+    """Post a body that ends when it is refused; the status, and the problem's type."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.services["gateway"].http.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode())
+
+    async def send() -> None:
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                writer.write(b"10000\r\n" + b" " * 65_536 + b"\r\n")
+                await writer.drain()
+
+    sending = asyncio.create_task(send())
+    try:
+        async with asyncio.timeout(30):
+            answered = await reader.readuntil(b"\r\n\r\n")
+            problem = orjson.loads(await reader.readuntil(b"}"))
+    finally:
+        sending.cancel()
+        writer.close()
+    return int(answered.split()[1]), problem["type"]
 
 
 async def test_the_same_key_gives_the_same_action_and_another_body_a_conflict(alone: Any) -> None:
@@ -194,6 +210,23 @@ async def test_an_agent_sees_its_own_actions_only(alone: Any) -> None:
     assert theirs["items"] == []
     page = await alone.ok("GET", f"{ACTIONS}?limit=1&tool=read_thing&state=accepted", as_="worker-1")
     assert [item["request_id"] for item in page["items"]] == [mine["request_id"]]
+
+
+async def test_no_agent_chooses_where_its_actions_stand_in_the_list(alone: Any) -> None:
+    """Ids that agents choose say nothing of time: the highest would stay above all, the lowest be overlooked."""
+    asked: list[str] = []
+    async with alone.agent("worker-2") as agent:
+        for place, chosen in enumerate(("f", "0")):
+            asked.append((await alone.ok("POST", ACTIONS, BODY, as_="worker-1"))["request_id"])
+            asked.append(f"{chosen * 8}-0000-7000-8000-00000000000{place}")
+            await agent.submit("read_thing", {"thing_id": 1}, env="dev", request_id=asked[-1])
+    asked.append((await alone.ok("POST", ACTIONS, BODY, as_="worker-1"))["request_id"])
+    page = await alone.ok("GET", f"{ACTIONS}?limit=2")
+    listed = [item["request_id"] for item in page["items"]]
+    while page.get("next"):
+        page = await alone.ok("GET", f"{ACTIONS}?limit=2&before={page['next']}")
+        listed += [item["request_id"] for item in page["items"]]
+    assert listed == asked[::-1]
 
 
 async def test_the_event_carries_what_was_asked_and_the_gateways_signature(alone: Any) -> None:

@@ -26,12 +26,9 @@ SMALL = {"max_open": 4, "max_open_per_agent": 3, "max_held_per_agent": 2, "come_
 @pytest_asyncio.fixture
 async def small(stack: Any) -> AsyncIterator[World]:
     """Four actions at once in all, three of one agent, two that wait for people; the business system stands still."""
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await world.start(overrides={"gateway": SMALL})
         yield world
-    finally:
-        await world.stop()
 
 
 async def post(world: World, body: Any = BODY, as_: str = "worker-1") -> tuple[int, Any, dict[str, str]]:
@@ -93,8 +90,7 @@ async def test_an_agent_has_so_many_under_way_and_a_restart_does_not_forget_it(s
     assert (await post(small, BODY, "worker-2"))[0] == 202  # denied by policy in a moment: there is room for it
 
     await small.services["gateway"].stop()
-    small.services["gateway"] = await small.stack.service("gateway", **SMALL)
-    small.url = f"http://127.0.0.1:{small.services['gateway'].http.port}"
+    await small.open_gateway(**SMALL)
     assert (await post(small))[0] == 429
     small.downstream.gate.set()
     for request_id in first:
@@ -103,8 +99,7 @@ async def test_an_agent_has_so_many_under_way_and_a_restart_does_not_forget_it(s
 
 
 async def test_everybody_together_has_so_many_under_way(stack: Any) -> None:
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await world.start(overrides={"gateway": {"max_open": 2}})
         world.downstream.gate.clear()
         first = await accepted(world, 2)
@@ -117,8 +112,6 @@ async def test_everybody_together_has_so_many_under_way(stack: Any) -> None:
         for request_id in first:
             await world.until(request_id, "succeeded")
         await accepted(world, 1)
-    finally:
-        await world.stop()
 
 
 async def test_what_waits_for_people_keeps_nobody_else_waiting_but_has_a_bound_of_its_own(small: World) -> None:
@@ -186,8 +179,7 @@ async def test_the_server_refuses_an_agent_s_message_beyond_its_own_place_in_the
     """So that nobody's backlog keeps another from being queued; nothing runs here, so all of it stays."""
     most = stream("INGRESS").max_msgs_per_subject
     assert most is not None
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await world.start()
         await world.services["gateway"].stop()
         raw = await line(world, "worker-1")
@@ -201,5 +193,3 @@ async def test_the_server_refuses_an_agent_s_message_beyond_its_own_place_in_the
         async with world.agent() as agent:
             with pytest.raises(CountersignError, match="nats-server did not take it"):
                 await agent.submit("read_thing", {"thing_id": 1}, env="dev", timeout_s=1)
-    finally:
-        await world.stop()

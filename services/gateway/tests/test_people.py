@@ -4,36 +4,12 @@ from __future__ import annotations
 
 import hmac
 from base64 import b32decode
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-import pytest_asyncio
-
 from countersign_contracts.model import now
 from countersign_contracts.people_commands import ConfirmEnrolment
-from countersign_harness.stack import Stack
 from countersign_harness.world import World
-
-
-@pytest_asyncio.fixture
-async def door(stack: Stack) -> AsyncIterator[World]:
-    """A gateway and a registry, person `alice` (approver) and an agent's credential."""
-    world = World(stack)
-    try:
-        world.services["registry"] = await stack.service("registry")
-        world.services["gateway"] = await stack.service("gateway")
-        world.url = f"http://127.0.0.1:{world.services['gateway'].http.port}"
-        world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
-        body = {"name": "alice", "roles": ["approver"], "groups": ["security"]}
-        world.tokens["alice"] = (await world.ok("POST", "/api/v1/people", body))["token"]
-        agent = {"agent_id": "bot", "name": "Bot", "owner": {"team": "t"}, "profile": "p", "environments": ["dev"]}
-        await world.ok("POST", "/api/v1/agents", agent)
-        issued = await world.ok("POST", "/api/v1/agents/bot/credentials", {"kinds": ["http"]})
-        world.tokens["bot"] = issued["http_token"]
-        yield world
-    finally:
-        await world.stop()
 
 
 async def refused(
@@ -66,7 +42,7 @@ async def test_one_says_who_one_is_and_an_admin_sets_groups(door: World) -> None
     assert view["groups"] == ["Payments Team", "b"]
     assert (await door.ok("GET", "/api/v1/me", as_="alice"))["groups"] == ["Payments Team", "b"]
 
-    door.tokens["alice"] = (await door.ok("POST", "/api/v1/people", {"name": "alice", "roles": ["approver"]}))["token"]
+    await door.add_person("alice", "approver")
     assert (await door.ok("GET", "/api/v1/me", as_="alice"))["groups"] == ["Payments Team", "b"]
     listed = await door.ok("GET", "/api/v1/people")
     assert {p["name"]: p["groups"] for p in listed["items"]} == {"admin": [], "alice": ["Payments Team", "b"]}
@@ -92,7 +68,7 @@ async def test_slack_is_linked_by_oneself_and_unlinked_by_oneself_or_an_admin(do
     for user, who in (("U1", "alice"), ("U2", "admin"), ("U2", "admin")):
         view = await door.ok("DELETE", f"/api/v1{path}/{user}", as_=who)
     assert view["channels"] == [] and (await door.ok("GET", "/api/v1/me", as_="alice"))["channels"] == []
-    door.tokens["ben"] = (await door.ok("POST", "/api/v1/people", {"name": "ben", "roles": ["approver"]}))["token"]
+    await door.add_person("ben", "approver")
     await refused(door, 403, "forbidden", "takes admin", "DELETE", f"{path}/U1", as_="ben")
     await refused(door, 403, "forbidden", "person's token", "DELETE", f"{path}/U1", as_="bot")
     await refused(door, 403, "forbidden", "person's token", "POST", "/me/channels/slack", as_="bot")

@@ -9,20 +9,17 @@ from typing import Any
 import orjson
 import pytest_asyncio
 
+from countersign_harness.world import World
+
 WRITE = {"thing_id": 1, "status": "x"}
 
 
 @pytest_asyncio.fixture
 async def world(stack: Any) -> AsyncIterator[Any]:
     """The whole product; its gateway looks after ends half a second after they came."""
-    from countersign_harness.world import World
-
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await world.start(overrides={"gateway": {"on_record_after_s": 0.5, "redrive_after_s": 0.5}})
         yield world
-    finally:
-        await world.stop()
 
 
 async def until_called(world: Any) -> None:

@@ -37,21 +37,12 @@ class Door(World):
     """A gateway and a registry; person `rita` (reader), agents `bot` and `other` over NATS."""
 
     async def open(self) -> None:
-        self.services["registry"] = await self.stack.service("registry")
-        self.services["gateway"] = await self.stack.service("gateway", events_keep_alive_s=0.2)
-        self.url = f"http://127.0.0.1:{self.services['gateway'].http.port}"
-        self.tokens["admin"] = self.stack.layout.admin_token.read_text().strip()
-        self.tokens["rita"] = (await self.ok("POST", "/api/v1/people", {"name": "rita", "roles": ["reader"]}))["token"]
+        await self.start_door(events_keep_alive_s=0.2)
+        await self.add_person("rita", "reader")
         self.clients: dict[str, Any] = {}
         for name in ("bot", "other"):
-            agent = {"agent_id": name, "name": name, "owner": {"team": "t"}, "profile": "p", "environments": ["dev"]}
-            await self.ok("POST", "/api/v1/agents", agent)
-            issued = await self.ok("POST", f"/api/v1/agents/{name}/credentials", {})
-            self.tokens[name] = issued["http_token"]
-            creds = self.stack.layout.root / f"{name}.creds"
-            creds.write_text(issued["nats_creds"])
-            self.creds[name] = creds
-            self.clients[name] = await self.stack.client(name, creds)
+            await self.add_agent(name)
+            self.clients[name] = await self.stack.client(name, self.creds[name])
 
     async def says(self, agent: str, verb: str, body: Any) -> None:
         raw = body if isinstance(body, bytes) else orjson.dumps(body)
@@ -114,12 +105,9 @@ def record(text: str, level: str = "info", at: datetime | None = None, **more: A
 
 @pytest_asyncio.fixture
 async def door(stack: Stack) -> AsyncIterator[Door]:
-    door = Door(stack)
-    try:
+    async with Door(stack) as door:
         await door.open()
         yield door
-    finally:
-        await door.stop()
 
 
 async def test_pages_and_health_are_what_the_registry_answers_and_for_people_alone(door: Door) -> None:

@@ -43,22 +43,12 @@ class Desk(World):
 
 @pytest_asyncio.fixture
 async def desk(stack: Stack) -> AsyncIterator[Desk]:
-    world = Desk(stack)
-    try:
-        world.services["registry"] = await stack.service("registry")
-        for name in ("gateway", "other"):
-            world.services[name] = await stack.service("gateway")
-        world.url, world.other = (f"http://127.0.0.1:{world.services[n].http.port}" for n in ("gateway", "other"))
-        world.tokens["admin"] = stack.layout.admin_token.read_text().strip()
-        added = await world.ok("POST", "/api/v1/people", {"name": "ann", "roles": ["reader"]})
-        world.tokens["ann"] = added["token"]
-        agent = {"agent_id": "bot", "name": "Bot", "owner": {"team": "t"}, "profile": "p", "environments": ["dev"]}
-        await world.ok("POST", "/api/v1/agents", agent)
-        issued = await world.ok("POST", "/api/v1/agents/bot/credentials", {"kinds": ["http"]})
-        world.tokens["bot"] = issued["http_token"]
-        yield world
-    finally:
-        await world.stop()
+    async with Desk(stack) as desk:
+        await desk.start_door()
+        desk.other = f"http://127.0.0.1:{(await stack.service('gateway')).http.port}"
+        await desk.add_person("ann", "reader")
+        await desk.add_agent("bot")
+        yield desk
 
 
 async def test_an_access_token_is_its_person_everywhere_until_its_login_ends(desk: Desk) -> None:

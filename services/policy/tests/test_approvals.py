@@ -147,6 +147,30 @@ async def test_an_approved_action_is_decided_again_as_things_are_now(rig: Rig) -
     assert await rig.fetch("SELECT count(*) FROM guardrail_usage") == 0
 
 
+async def test_an_approval_counts_for_the_risk_that_people_saw_and_for_lower_ones(rig: Rig) -> None:
+    """At a higher one others are asked, or more of them, and more is asked of them."""
+    await rig.service()
+    await rig.apply()
+    (riskier, as_risky) = await rig.hold(update(env="prod"), update(env="prod"))
+    assert riskier.decision.risk == "high"
+
+    async def change(risk: str) -> None:
+        world = {document.path: document.text for document in rig.world()}
+        changed = world["profiles.yaml"].replace(
+            "guardrails:", f"overrides: {{update_ticket: {{risk: {risk}}}}}\nguardrails:", 1
+        )
+        await rig.apply([Document(path="profiles.yaml", text=changed)])
+
+    await change("critical")
+    await rig.resolve(riskier)
+    (reason,) = (await denied(rig, riskier)).decision.reasons
+    assert (reason.code, reason.policy) == ("approval_outgrown", riskier.approval_id)
+    assert "approved at high risk, and is critical" in reason.message
+    await change("medium")
+    await rig.resolve(as_risky)
+    assert isinstance(await rig.heard(f"{as_risky.action.request_id}.granted"), ActionGranted)
+
+
 async def test_an_approval_of_nothing_is_dead_lettered(rig: Rig) -> None:
     await rig.service()
     await rig.apply()

@@ -12,6 +12,7 @@ from countersign_contracts.commands import ChangePlan, CommitPolicies, PreparePo
 from countersign_contracts.control import PoliciesChanged
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.ids import new_id
+from countersign_policy.cedar_text import parse
 
 from .conftest import Rig, make_action
 
@@ -95,6 +96,33 @@ permit (principal, action, resource) when { 1 + };
     )
     assert commit.errors == plan.errors
     assert (await prepare(rig, *rig.world())).base == plan.base
+
+
+async def test_what_cedar_cannot_read_or_decide_by_is_an_error_of_its_file(rig: Rig) -> None:
+    await rig.service()
+    await rig.apply()
+    conditions = (
+        "(" * 5000 + "true" + ")" * 5000,  # these ended the process
+        "[" * 5000,
+        "true" + " && true" * 20_000,
+        "true" + " && true" * 600,
+        " || ".join(['context.env == "dev"'] * 70),  # this was applied, and then nothing was allowed any more
+    )
+    files = {
+        f"deep{n}.cedar": f"// one\npermit (principal, action, resource)\nwhen {{ {condition} }};"
+        for n, condition in enumerate(conditions)
+    }
+    plan = await prepare(rig, *(Document(path=path, text=text) for path, text in files.items()))
+    assert [(error.path, error.line) for error in plan.errors] == [(path, 2) for path in files]
+    for error in plan.errors:
+        assert "more than about 50 operators" in error.message and "several policies" in (error.allowed or "")
+
+
+def test_a_text_that_does_not_end_costs_no_more_than_its_length() -> None:
+    """Quadratic in its quotes, the largest file that is taken held up every decision for an hour."""
+    for text in ('"' + '\\"' * 200_000, 'permit (principal, action, resource) when { "' + "(" * 200_000):
+        policies, (error,) = parse("open.cedar", "open", text)
+        assert policies == [] and error.message.startswith("not Cedar")
 
 
 async def test_a_tool_of_the_same_change_counts_as_known(rig: Rig) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
@@ -21,6 +23,7 @@ from countersign_contracts.agent_config import (
     SetConfig,
 )
 from countersign_contracts.errors import CountersignError
+from countersign_registry.config_rules import check_layer
 
 if TYPE_CHECKING:
     from .conftest import Agent, Fleet
@@ -171,6 +174,32 @@ async def test_what_is_wrong_is_refused_with_its_field_and_the_old_one_stays(fle
     found = await config(fleet)
     assert found.effective.settings == {"depth": 2}
     assert [layer.version for layer in found.layers] == [0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("keyword", ["$schema", "$ref", "$dynamicRef"])
+def test_a_settings_schema_makes_the_registry_ask_nobody(keyword: str) -> None:
+    """Who declares one could have it fetch any address that the registry reaches, and stand still meanwhile."""
+    asked: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(CountersignError, match=r"^settings_schema: it"):
+                check_layer(
+                    "type:scout", ConfigValues(), {keyword: f"http://127.0.0.1:{server.server_port}/", **SCHEMA}
+                )
+        finally:
+            server.shutdown()
+            thread.join()
+    assert asked == []
 
 
 async def test_versions_are_kept_compared_and_gone_back_to(fleet: Fleet, registry: Service) -> None:

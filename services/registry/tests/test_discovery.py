@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign_contracts.catalogue import FileError
-from countersign_contracts.enrolment import AgentPackage
+from countersign_contracts.packages import AgentPackage
 from countersign_registry.discovery import Found, conflicts, difference, read_package
 
 GOOD = """\

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from countersign_contracts.fleet import AgentPhase
-from countersign_registry.phases import TRANSITIONS, Sign, is_silent, phases_after, sign_of
+from countersign_registry.phases import Sign, is_silent, phases_after, sign_of
+
+#: Every transition that there is.
+TRANSITIONS: frozenset[tuple[AgentPhase, AgentPhase]] = frozenset(
+    {
+        ("registered", "running"),
+        ("running", "stopped"),
+        ("stopped", "running"),
+        ("running", "failed"),
+        ("failed", "running"),
+    }
+)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from countersign_contracts.enrolment import ListPackages, PackageChanged, PackageDiscovered, PackageGone, Packages
+from countersign_contracts.packages import ListPackages, PackageChanged, PackageDiscovered, PackageGone, Packages
 from countersign_registry.discovery import FILE
 
 from .test_discovery import GOOD

@@ -40,12 +40,12 @@ def write_tokens(folder: Path, *, http: bool = False) -> None:
 
 
 def held(**more: Any) -> ActionHeld:
-    """A held action; `args`, `owner_team`, `deadline_s` and so on as wished."""
+    """A held action; `tool`, `args`, `owner_team`, `deadline_s` and so on as wished."""
     args = more.pop("args", {"thing_id": 7, "status": "closed"})
     parts: dict[str, Any] = {
         "principal_chain": ("person:dana",),
         "env": "prod",
-        "tool": "write_thing",
+        "tool": more.pop("tool", "write_thing"),
         "tool_version": 2,
     }
     at = now()

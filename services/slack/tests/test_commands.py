@@ -26,7 +26,7 @@ async def answer(office: Any, text: str, user: str) -> str:
 async def test_help_lists_every_word(office: Any, text: str) -> None:
     await office.service()
     said = await answer(office, text, "U0ANY")
-    assert all(f"/countersign {word}" in said for word in ("pending", "stop", "link", "help"))
+    assert all(f"/countersign {word}" in said for word in ("pending", "standing", "stop", "link", "help"))
 
 
 async def test_an_unknown_word_is_shown_harmless(office: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -15,6 +16,7 @@ from countersign_contracts.slack_commands import HandleSlackRequest, SlackAnswer
 from countersign_harness.slack import SIGNING_SECRET, sign, signed_form
 from countersign_slack.over_http import is_stale
 from countersign_slack.rendering import APPROVE
+from countersign_slack.several_form import DECIDE
 
 from .conftest import CHANNEL, held
 
@@ -47,6 +49,14 @@ def test_slack_s_documented_vector_verifies_and_ours_are_made_as_it_is() -> None
 )
 def test_a_request_is_fresh_for_five_minutes(timestamp: str, stale: bool) -> None:
     assert is_stale(timestamp, 1000) is stale
+
+
+def typed(command: dict[str, Any]) -> Any:
+    """Body and headers of a slash command over HTTP."""
+    body, timestamp = urlencode(command), str(int(time.time()))
+    signature = sign(SIGNING_SECRET, timestamp, body)
+    headers = {"content-type": "application/x-www-form-urlencoded", "x-slack-request-timestamp": timestamp}
+    return body, headers | {"x-slack-signature": signature}
 
 
 async def passed_on(office: Any, body: str, headers: dict[str, str]) -> SlackAnswer:
@@ -82,6 +92,24 @@ async def test_buttons_forms_and_commands_work_as_over_socket_mode(office: Any) 
         assert (await passed_on(office, *form)).status == 200
     await office.slack.until(lambda: desk.votes)
     assert [vote.digest for vote in desk.votes] == [view.action.digest]
+
+
+async def test_what_is_wrong_with_a_form_is_answered_at_its_field_and_the_largest_form_comes_back(office: Any) -> None:
+    """Slack sends the whole form back, percent-encoded."""
+    desk = await office.desk()
+    await office.person("alice", "U0ALICE")
+    await office.service(http=True)
+    views = [await desk.ask(held(args={"note": "\u202e" * 150}), preview="\u202e" * 400) for _ in range(10)]
+    await office.slack.until(lambda: len(office.slack.main(CHANNEL)) == len(views))
+    assert (await passed_on(office, *typed(office.slack.command("pending", "U0ALICE")))).status == 200
+    (listed,) = await office.slack.until(lambda: office.slack.responses)
+    press = office.slack.press({"channel": "D0ALICE", "ts": "1.1", **listed}, DECIDE, "U0ALICE")
+    assert (await passed_on(office, *signed_form(press))).status == 200
+    (form,) = await office.slack.until(lambda: office.slack.modals)
+    body, headers = signed_form(office.slack.submit(form, "U0ALICE", None, which=["1"], vote="reject"))
+    answer = await passed_on(office, body, headers)
+    assert len(body) > 20_000 and answer.content_type.startswith("application/json"), len(body)
+    assert list(json.loads(answer.body)["errors"]) == ["comment"] and desk.votes == []
 
 
 @pytest.mark.parametrize("forgery", ["secret", "body", "signature", "none", "stale"])

@@ -24,6 +24,21 @@ async def asked(office: Any, desk: Any, **more: Any) -> Any:
     return view, found[0]
 
 
+async def opened(office: Any) -> Any:
+    """A desk, the service, person alice, and an approval with its message."""
+    desk = await office.desk()
+    await office.person("alice", "U0ALICE")
+    await office.service()
+    return desk, *await asked(office, desk)
+
+
+async def pressed(office: Any, message: Any, button: str) -> Any:
+    """The form that alice gets who presses the button."""
+    await office.slack.send(office.slack.press(message, button, "U0ALICE"))
+    await office.slack.until(lambda: office.slack.modals)
+    return office.slack.modals[0]
+
+
 async def told(office: Any, count: int = 1) -> str:
     """What one person alone was told last."""
     await office.slack.until(lambda: len(office.slack.ephemeral) >= count)
@@ -31,13 +46,8 @@ async def told(office: Any, count: int = 1) -> str:
 
 
 async def test_a_vote_is_for_the_digest_shown_and_by_who_pressed_with_their_comment(office: Any) -> None:
-    desk = await office.desk()
-    await office.person("alice", "U0ALICE")
-    await office.service()
-    view, message = await asked(office, desk)
-    await office.slack.send(office.slack.press(message, APPROVE, "U0ALICE"))
-    await office.slack.until(lambda: office.slack.modals)
-    modal = office.slack.modals[0]
+    desk, view, message = await opened(office)
+    modal = await pressed(office, message, APPROVE)
     assert view.action.digest in json.dumps(modal["view"]["blocks"]) and "closed" in json.dumps(modal["view"])
     await office.slack.send(office.slack.submit(modal, "U0ALICE", "looks right"))
     await office.slack.until(lambda: desk.votes)
@@ -48,15 +58,11 @@ async def test_a_vote_is_for_the_digest_shown_and_by_who_pressed_with_their_comm
 
 
 async def test_a_rejection_asks_for_the_reason(office: Any) -> None:
-    desk = await office.desk()
-    await office.person("alice", "U0ALICE")
-    await office.service()
-    _, message = await asked(office, desk)
-    await office.slack.send(office.slack.press(message, REJECT, "U0ALICE"))
-    await office.slack.until(lambda: office.slack.modals)
-    (field,) = (b for b in office.slack.modals[0]["view"]["blocks"] if b["type"] == "input")
+    desk, _, message = await opened(office)
+    modal = await pressed(office, message, REJECT)
+    (field,) = (b for b in modal["view"]["blocks"] if b["type"] == "input")
     assert field["optional"] is False
-    await office.slack.send(office.slack.submit(office.slack.modals[0], "U0ALICE", "not now"))
+    await office.slack.send(office.slack.submit(modal, "U0ALICE", "not now"))
     await office.slack.until(lambda: "Rejected" in office.slack.main(CHANNEL)[0]["text"])
     assert desk.votes[0].vote == "reject"
 
@@ -94,10 +100,7 @@ async def test_who_is_linked_to_nobody_is_told_how_and_it_is_on_record(office: A
 
 @pytest.mark.parametrize("foreign", ["team", "user"])
 async def test_a_payload_of_another_workspace_is_refused(office: Any, foreign: str) -> None:
-    desk = await office.desk()
-    await office.person("alice", "U0ALICE")
-    await office.service()
-    _, message = await asked(office, desk)
+    desk, _, message = await opened(office)
     payload = office.slack.press(message, APPROVE, "U0ALICE")
     if foreign == "team":
         payload["team"]["id"] = "T0OTHER"
@@ -109,10 +112,7 @@ async def test_a_payload_of_another_workspace_is_refused(office: Any, foreign: s
 
 
 async def test_a_button_pressed_after_the_decision_is_refused_by_who_keeps_the_record(office: Any) -> None:
-    desk = await office.desk()
-    await office.person("alice", "U0ALICE")
-    await office.service()
-    view, message = await asked(office, desk)
+    desk, view, message = await opened(office)
     payload = office.slack.press(message, APPROVE, "U0ALICE")
     await desk.end(view.approval_id, "expired")
     await office.slack.send(payload)
@@ -121,10 +121,7 @@ async def test_a_button_pressed_after_the_decision_is_refused_by_who_keeps_the_r
 
 
 async def test_a_button_of_an_older_message_does_not_approve_what_it_did_not_show(office: Any) -> None:
-    desk = await office.desk()
-    await office.person("alice", "U0ALICE")
-    await office.service()
-    view, message = await asked(office, desk)
+    desk, view, message = await opened(office)
     payload = office.slack.press(message, APPROVE, "U0ALICE")
     payload["actions"][0]["value"] = f"{view.approval_id} sha256:{'0' * 64}"
     await office.slack.send(payload)
@@ -145,41 +142,28 @@ async def test_a_button_of_an_older_message_does_not_approve_what_it_did_not_sho
     ],
 )
 async def test_a_refused_vote_says_why_and_what_to_do(office: Any, refusal: Any, advice: str) -> None:
-    desk = await office.desk()
-    await office.person("alice", "U0ALICE")
-    await office.service()
-    _, message = await asked(office, desk)
-    await office.slack.send(office.slack.press(message, APPROVE, "U0ALICE"))
-    await office.slack.until(lambda: office.slack.modals)
+    desk, _, message = await opened(office)
+    modal = await pressed(office, message, APPROVE)
     desk.refusal = refusal
-    await office.slack.send(office.slack.submit(office.slack.modals[0], "U0ALICE", None))
+    await office.slack.send(office.slack.submit(modal, "U0ALICE", None))
     said = await told(office)
     assert advice in said and "<!" not in said and "Not counted" in said
 
 
 async def test_a_vote_that_nobody_confirmed_says_so(office: Any) -> None:
-    desk = await office.desk()
-    await office.person("alice", "U0ALICE")
-    await office.service()
-    _, message = await asked(office, desk)
-    await office.slack.send(office.slack.press(message, APPROVE, "U0ALICE"))
-    await office.slack.until(lambda: office.slack.modals)
+    desk, _, message = await opened(office)
+    modal = await pressed(office, message, APPROVE)
     await desk.bus.connection.close()
-    await office.slack.send(office.slack.submit(office.slack.modals[0], "U0ALICE", None))
+    await office.slack.send(office.slack.submit(modal, "U0ALICE", None))
     assert "not confirmed" in await told(office)
 
 
 async def test_after_slack_ends_the_connection_payloads_come_over_another_one(office: Any) -> None:
-    desk = await office.desk()
-    await office.person("alice", "U0ALICE")
-    await office.service()
-    view, message = await asked(office, desk)
+    _, view, message = await opened(office)
     await office.slack.until(lambda: office.slack.connections == 1 and office.slack.pings)
     await office.slack.ask_to_reconnect()
     await office.slack.until(lambda: office.slack.hellos == 2 and office.slack.connections == 1)
-    await office.slack.send(office.slack.press(message, APPROVE, "U0ALICE"))
-    await office.slack.until(lambda: office.slack.modals)
-    assert view.action.digest in json.dumps(office.slack.modals[0])
+    assert view.action.digest in json.dumps(await pressed(office, message, APPROVE))
 
 
 async def test_many_refusals_of_a_kind_are_few_entries_with_their_count(office: Any) -> None:

@@ -186,19 +186,8 @@ class Cluster(System):
     def health_urls(self) -> dict[str, str]:
         return {name: f"http://127.0.0.1:{port}/health/ready" for name, port in self._ports.items()}
 
-    async def until_ready(self, seconds: float) -> float:
-        began = time.monotonic()
-        reasons: dict[str, str] = {}
-        while time.monotonic() - began < seconds:
-            gone = [name for name, process in self._services.items() if process.poll() is not None]
-            assert not gone, f"{', '.join(gone)} ended"
-            urls = self.health_urls()
-            answers = await asyncio.gather(*(self._ready(url) for url in urls.values()))
-            reasons = {name: why for name, why in zip(urls, answers, strict=True) if why}
-            if not reasons:
-                return time.monotonic() - began
-            await asyncio.sleep(0.05)
-        raise TimeoutError(f"not ready after {seconds:.0f} s: {reasons}")
+    def ended(self) -> list[str]:
+        return [name for name, process in self._services.items() if process.poll() is not None]
 
     async def _servers(self, postgres_port: int) -> None:
         password = json.loads(self.layout.postgres_passwords.read_text())["postgres"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .faults import FAULTS, Fault, NotReached, at_once, can_be_at_once
 from .session import RECOVERY_S, Outcome, Recovery, Session, session
+from .traffic import Pace
 
 #: Between two deaths of one process: the supervisor waits ever longer for what dies again and again, and starts anew
 #: with what was well for ten seconds. That is not what is measured.
@@ -42,11 +43,17 @@ async def explore(folder: Path, *, seed: int, seconds: float, say: Callable[[str
 
 
 async def suffer_all(
-    folder: Path, faults: Sequence[Fault], *, seed: int, seconds: float, say: Callable[[str], None]
+    folder: Path,
+    faults: Sequence[Fault],
+    *,
+    seed: int,
+    seconds: float,
+    say: Callable[[str], None],
+    pace: Pace | None = None,
 ) -> Outcome:
     """Each of ``faults`` in turn: once at least, and for so many seconds."""
     outcome = Outcome(seed, seconds)
-    async with session(folder, outcome, say) as here:
+    async with session(folder, outcome, say, pace) as here:
         until = time.monotonic() + seconds
         for turn in itertools.count():
             if turn >= len(faults) and time.monotonic() >= until:

@@ -112,8 +112,14 @@ class System:
                     return pid
                 await asyncio.sleep(0.01)
 
+    def ended(self) -> list[str]:
+        """What ended of the processes that must not."""
+        return [] if self._process is not None and self._process.poll() is None else ["`countersign up`"]
+
     def health_urls(self) -> dict[str, str]:
-        """Where each service says whether it is ready."""
+        """Where each service says whether it is ready; none before they were started."""
+        if not self._data.run.exists():
+            return {}
         ports: dict[str, int] = json.loads(self._data.run.read_text())["ports"]
         return {name: f"http://127.0.0.1:{port}/health/ready" for name, port in ports.items() if name != "nats"}
 
@@ -122,9 +128,9 @@ class System:
         began = time.monotonic()
         reasons: dict[str, str] = {}
         while time.monotonic() - began < seconds:
-            assert self._process is not None and self._process.poll() is None, "`countersign up` ended"
-            if self._data.run.exists():
-                urls = self.health_urls()
+            gone = self.ended()
+            assert not gone, f"{', '.join(gone)} ended"
+            if urls := self.health_urls():
                 answers = await asyncio.gather(*(self._ready(url) for url in urls.values()))
                 reasons = {name: why for name, why in zip(urls, answers, strict=True) if why}
                 if not reasons:

@@ -70,20 +70,14 @@ async def stack(
     tmp_path: Path, postgres: EmbeddedPostgres, prepared: Prepared, request: pytest.FixtureRequest
 ) -> AsyncIterator[Stack]:
     """A whole deployment without its services; the schemas are empty, but for those of ``world``."""
-    stack = Stack(tmp_path / "data", postgres, prepared, migrated="world" in request.fixturenames)
-    try:
+    async with Stack(tmp_path / "data", postgres, prepared, migrated="world" in request.fixturenames) as stack:
         await stack.start()
         yield stack
-    finally:
-        await stack.stop()
 
 
 @pytest_asyncio.fixture
 async def world(stack: Stack) -> AsyncIterator[World]:
     """The whole product, running."""
-    world = World(stack)
-    try:
+    async with World(stack) as world:
         await world.start()
         yield world
-    finally:
-        await world.stop()

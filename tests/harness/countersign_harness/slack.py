@@ -18,6 +18,8 @@ from urllib.parse import urlencode
 
 from aiohttp import WSMsgType, web
 
+from .slack_limits import fault_of as fault_of
+
 TEAM, BOT_TOKEN, APP_TOKEN = "T0COUNTERS", "xoxb-for-tests", "xapp-for-tests"
 SIGNING_SECRET = "8f742231b10e8888abcd99yyyzzz85a5"
 
@@ -50,6 +52,8 @@ class FakeSlack:
         self.calls: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.acks: dict[str, int] = Counter()
+        #: What a payload was acknowledged with, by its envelope: for a form, what is wrong with it.
+        self.answers: dict[str, dict[str, Any]] = {}
         self.pings = 0
         self.hellos = 0
         self.port = 0
@@ -121,8 +125,8 @@ class FakeSlack:
     # --- what people do -----------------------------------------------------------------------------
 
     def press(self, message: dict[str, Any], action_id: str, user: str, team: str = TEAM) -> dict[str, Any]:
-        """The payload of a pressed button."""
-        (button,) = (b for b in buttons(message) if b["action_id"] == action_id)
+        """The payload of a pressed button; of several alike, the first."""
+        button = next(b for b in buttons(message) if b["action_id"] == action_id)
         return {
             "type": "block_actions",
             "team": {"id": team, "domain": "tests"},
@@ -136,14 +140,17 @@ class FakeSlack:
             "actions": [{**button, "block_id": "countersign_decide", "type": "button", "action_ts": str(time.time())}],
         }
 
-    def submit(self, modal: dict[str, Any], user: str, comment: str | None, team: str = TEAM) -> dict[str, Any]:
-        """The payload of a form that is sent."""
-        view = {
-            **modal["view"],
-            "id": "V1",
-            "team_id": team,
-            "state": {"values": {"comment": {"comment": {"type": "plain_text_input", "value": comment}}}},
+    def submit(
+        self, modal: dict[str, Any], user: str, comment: str | None, team: str = TEAM, **given: Any
+    ) -> dict[str, Any]:
+        """The payload of a form that is sent: as it stood, but for the comment and what is ``given`` by field."""
+        values = {
+            block["block_id"]: {block["element"]["action_id"]: filled(block["element"], given.get(block["block_id"]))}
+            for block in modal["view"]["blocks"]
+            if block["type"] == "input"
         }
+        values["comment"] = {"comment": {"type": "plain_text_input", "value": comment}}
+        view = {**modal["view"], "id": "V1", "team_id": team, "state": {"values": values}}
         return {
             "type": "view_submission",
             "team": {"id": team, "domain": "tests"},
@@ -249,7 +256,11 @@ class FakeSlack:
         return {"view": given["view"]}
 
     async def _response(self, request: web.Request) -> web.Response:
-        self.responses.append(await request.json())
+        given = await request.json()
+        if fault := fault_of("response_url", given):
+            self.refused[fault] += 1
+            return web.Response(status=400, text=fault)
+        self.responses.append(given)
         await self._happened()
         return web.Response(text="ok")
 
@@ -267,8 +278,11 @@ class FakeSlack:
                 if message.type == WSMsgType.PING:
                     self.pings += 1
                     await socket.pong(message.data)
-                elif message.type == WSMsgType.TEXT and (envelope := json.loads(message.data).get("envelope_id")):
-                    self.acks[envelope] += 1
+                elif message.type == WSMsgType.TEXT:
+                    acknowledged = json.loads(message.data)
+                    if envelope := acknowledged.get("envelope_id"):
+                        self.answers[envelope] = acknowledged.get("payload") or {}
+                        self.acks[envelope] += 1
                 await self._happened()
         finally:
             self._sockets.remove(socket)
@@ -278,21 +292,22 @@ class FakeSlack:
 
 def buttons(message: dict[str, Any]) -> list[dict[str, Any]]:
     """The buttons of a message."""
-    return [e for block in message["blocks"] if block["type"] == "actions" for e in block["elements"]]
+    blocks = message["blocks"]
+    return [e for block in blocks if block["type"] == "actions" for e in block["elements"]] + [
+        block["accessory"] for block in blocks if "accessory" in block
+    ]
 
 
-def fault_of(method: str, given: Any) -> str | None:
-    """What Slack refuses for its form alone: its documented limits."""
-    blocks = (given.get("view") or given).get("blocks") or []
-    if len(blocks) > (100 if method == "views.open" else 50):
-        return "invalid_blocks"
-    for block in blocks:
-        texts = [block.get("text"), *block.get("fields", ())]
-        limit = 150 if block["type"] == "header" else 3000
-        sizes = [(len(text["text"]), limit if text is block.get("text") else 2000) for text in texts if text]
-        sizes += [(len(e["value"]), 2000) for e in block.get("elements", ()) if "value" in e]
-        if len(block.get("fields", ())) > 10 or any(not 0 < size <= most for size, most in sizes):
-            return "invalid_blocks"
-    if len(given.get("text", "")) > 40_000 or (blocks and len(json.dumps(blocks)) > 60_000):
-        return "msg_too_long"
-    return None
+def filled(element: dict[str, Any], given: Any) -> dict[str, Any]:
+    """What stands in a field; without anything given, what stood there first."""
+    match element["type"]:
+        case "checkboxes":
+            options = [each for each in element["options"] if each["value"] in (given or ())]
+            return {"type": "checkboxes", "selected_options": options}
+        case "radio_buttons":
+            one = next((each for each in element["options"] if each["value"] == given), None)
+            return {"type": "radio_buttons", "selected_option": one}
+        case "datetimepicker":
+            return {"type": "datetimepicker", "selected_date_time": given or element.get("initial_date_time")}
+        case kind:
+            return {"type": kind, "value": element.get("initial_value") if given is None else given}

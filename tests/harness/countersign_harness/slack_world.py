@@ -52,8 +52,7 @@ class SlackWorld:
             )
         await self.slack.until(lambda: self.slack.connections == replicas)
         for name, groups in (("alice", ["ops"]), ("bob", ["security"]), ("dave", ["security"])):
-            body = {"name": name, "roles": ["approver"], "groups": groups}
-            self.world.tokens[name] = (await self.world.ok("POST", "/api/v1/people", body))["token"]
+            await self.world.add_person(name, "approver", groups=groups)
             await self.link(name)
         result = await self.world.apply({"rules.yaml": RULES.replace("REMIND", str(remind_s))})
         assert result["errors"] == [], result

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import asyncpg
 import nats
@@ -34,9 +34,9 @@ from .prepared import Prepared
 
 
 class Stack:
-    """What a test stands on. ``folder`` is its data folder.
+    """What a test stands on: ``async with`` it, and :meth:`start` it. ``folder`` is its data folder.
 
-    With ``prepared`` its keys are a copy; with ``migrated`` besides, every service's schema is there already.
+    With ``prepared`` its keys and streams are a copy; with ``migrated`` besides, every service's schema is made.
     """
 
     def __init__(
@@ -51,19 +51,25 @@ class Stack:
         self._services: list[Service] = []
         self._passwords: dict[str, str] = {}
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def start(self) -> None:
         """Everything up, nothing running on it."""
-        if self._prepared is None:
-            self._passwords = (await self.prepare()).postgres_passwords
-        else:
+        if self._prepared is not None:
             self._passwords = self._prepared.copy_to(self.layout)
+            await asyncio.to_thread(self.nats.start)
+            await self._prepared.make_database(self.postgres, migrated=self._migrated)
+            return
+        self._passwords = (await self.prepare()).postgres_passwords
         await asyncio.to_thread(self.nats.start)
         superuser = self.postgres.dsn("postgres", SUPERUSER_PASSWORD, "postgres")
         admin = await asyncpg.connect(superuser)
         await admin.execute(f'DROP DATABASE IF EXISTS "{DATABASE}" WITH (FORCE)')
         await admin.close()
-        if self._prepared is not None and self._migrated:
-            await self._prepared.make_database(self.postgres)
         await prepare_database(superuser, self.superuser_dsn(), self._passwords)
         await self.apply_topology()
 

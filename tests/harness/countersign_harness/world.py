@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -98,7 +98,10 @@ _ENDS = ("actions.executed", "actions.denied", "actions.cancelled", "actions.ref
 
 
 class World:
-    """Started with :meth:`start`; ``http`` carries the gateway's API."""
+    """``async with`` it, and start it whole with :meth:`start` or its door alone with :meth:`start_door`.
+
+    ``http`` carries the gateway's API.
+    """
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -109,6 +112,12 @@ class World:
         self.url = ""
         self.tokens: dict[str, str] = {}
         self.creds: dict[str, Path] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def start(
         self,
@@ -121,17 +130,46 @@ class World:
         started = await asyncio.gather(*(self._start(name, failpoints, overrides) for name in names))
         self.services = dict(zip(names, started, strict=True))
         self.services["gateway"] = await self._start("gateway", failpoints, overrides)
-        self.url = f"{self.scheme}://127.0.0.1:{self.services['gateway'].http.port}"
-        self.tokens["admin"] = self.stack.layout.admin_token.read_text().strip()
+        self._use(self.services["gateway"])
         result = await self.apply({"tools.yaml": TOOLS, "profiles.yaml": PROFILES, "agents.yaml": AGENTS})
         assert result["errors"] == [], result
-        for name, role in (("alice", "approver"), ("bob", "approver"), ("carol@example.com", "approver")):
-            self.tokens[name] = (await self.ok("POST", "/api/v1/people", {"name": name, "roles": [role]}))["token"]
+        for name in ("alice", "bob", "carol@example.com"):
+            await self.add_person(name, "approver")
         for agent in ("worker-1", "worker-2"):
-            issued = await self.ok("POST", f"/api/v1/agents/{agent}/credentials", {})
-            self.tokens[agent] = issued["http_token"]
-            self.creds[agent] = self.stack.layout.root / f"{agent}.creds"
-            self.creds[agent].write_text(issued["nats_creds"])
+            await self.issue(agent)
+
+    async def start_door(self, **gateway: Any) -> None:
+        """Start the registry and the gateway alone: who may come in is known, and nothing is decided."""
+        self.services["registry"] = await self.stack.service("registry")
+        await self.open_gateway(**gateway)
+
+    async def open_gateway(self, **settings: Any) -> Any:
+        """Start a gateway, and go through it from now on."""
+        self.services["gateway"] = await self.stack.service("gateway", **settings)
+        self._use(self.services["gateway"])
+        return self.services["gateway"]
+
+    def _use(self, gateway: Any) -> None:
+        self.url = f"{self.scheme}://127.0.0.1:{gateway.http.port}"
+        self.tokens["admin"] = self.stack.layout.admin_token.read_text().strip()
+
+    async def add_person(self, name: str, role: str, **more: Any) -> None:
+        """Add a person, whose token is kept."""
+        added = await self.ok("POST", "/api/v1/people", {"name": name, "roles": [role], **more})
+        self.tokens[name] = added["token"]
+
+    async def add_agent(self, agent_id: str = "bot", **more: Any) -> None:
+        """Register an agent, whose credentials are kept."""
+        body = {"agent_id": agent_id, "name": "Bot", "owner": {"team": "t"}, "profile": "p", "environments": ["dev"]}
+        await self.ok("POST", "/api/v1/agents", body | more)
+        await self.issue(agent_id)
+
+    async def issue(self, agent_id: str) -> None:
+        """Issue credentials to an agent, for HTTP and for NATS, and keep them."""
+        issued = await self.ok("POST", f"/api/v1/agents/{agent_id}/credentials", {})
+        self.tokens[agent_id] = issued["http_token"]
+        self.creds[agent_id] = self.stack.layout.root / f"{agent_id}.creds"
+        self.creds[agent_id].write_text(issued["nats_creds"])
 
     async def _start(self, name: str, failpoints: Any, overrides: Any) -> Any:
         return await self.stack.service(name, (failpoints or {}).get(name), **(overrides or {}).get(name, {}))

@@ -164,6 +164,11 @@ class Board:
     # --- keys -------------------------------------------------------------------------------------
 
     @property
+    def present(self) -> datetime:
+        """What `8h` and `18:00` count from."""
+        return self.at_time or datetime.now().astimezone()
+
+    @property
     def index(self) -> int:
         """Which line the cursor is on."""
         return next((n for n, item in enumerate(self.items) if item["approval_id"] == self.at), 0)
@@ -258,7 +263,7 @@ class Board:
             this = sheet.flat(self.shown[0].get("resource") or "this one")
             label = f"allow ahead ({sheet.standing_words(rule)}): for how long, or until when? e.g. 8h, 18:00"
             questions += [
-                Question("standing", label, True, _length),
+                Question("standing", label, True, self._length),
                 Question("uses", "at most how many times?", True, _number),
                 Question("resource", f"on which resources? (* is any text; Enter: exactly {this})"),
             ]
@@ -266,6 +271,9 @@ class Board:
         if any(map(sheet.needs_code, self.shown)):
             questions.append(_code())
         self.asking = Asking(vote, questions)
+
+    def _length(self, text: str) -> None:
+        standing_of(text, 1, None, self.present)
 
     def _ended(self) -> bool:
         """Whether any of what is shown has ended, which is said."""
@@ -330,7 +338,7 @@ class Board:
             said.get("comment"),
             said.get("code"),
             changes=_changes(said.get("changes", [])),
-            standing=standing_of(said.get("standing"), uses, said.get("resource"), datetime.now().astimezone()),
+            standing=standing_of(said.get("standing"), uses, said.get("resource"), self.present),
         )
         return [Cast(ids, digests, body)]
 
@@ -361,7 +369,3 @@ def _six(text: str) -> None:
 def _number(text: str) -> None:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 10_000):
         raise Misused("a number from 1 to 10000")
-
-
-def _length(text: str) -> None:
-    standing_of(text, 1, None, datetime.now().astimezone())

@@ -4,12 +4,11 @@ Shapes, limits and the rules that need no database. Not here: SQL (`store`) and 
 """
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Status = Literal["open", "in_progress", "resolved", "closed"]
-STATUSES: tuple[Status, ...] = get_args(Status)
 FINISHED: frozenset[Status] = frozenset({"resolved", "closed"})
 
 Title = Annotated[str, StringConstraints(min_length=1, max_length=200)]

@@ -151,6 +151,9 @@ class Bus:
             )
         except nats.errors.NoRespondersError:
             raise Unavailable(f"the {rpc.service} service is not running; try again in a moment") from None
+        except nats.errors.MaxPayloadError:
+            message = f"`{rpc.verb}` with {len(envelope.body)} bytes is larger than the bus carries: send less at once"
+            raise CountersignError(message, code="too_large") from None
         except (TimeoutError, nats.errors.Error, OSError):
             raise Unavailable(f"the {rpc.service} service did not answer `{rpc.verb}` in time") from None
         return reply.data

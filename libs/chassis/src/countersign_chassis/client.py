@@ -47,21 +47,26 @@ class NatsClient(Client):
         While the server is away it is kept, within the limit of pending bytes. Raises :class:`nats.errors.Error`:
         closed, beyond that limit, or larger than the server takes.
         """
-        if len(body) > self._max_payload:
-            raise nats.errors.MaxPayloadError
         if headers:
             block = "".join(["NATS/1.0\r\n", *[f"{name}: {value}\r\n" for name, value in headers.items()], "\r\n"])
             if block.count("\n") != len(headers) + 2 or block.count("\r") != len(headers) + 2:
                 raise nats.errors.BadHeaderError("a header contains a line break")
             encoded = block.encode()
             size = len(encoded)
+            self._require_room(size + len(body))
             command = f"HPUB {subject} {reply} {size} {size + len(body)}\r\n".encode()
             self._queue(b"".join((command, encoded, body, b"\r\n")))
         else:
+            self._require_room(len(body))
             self._queue(b"".join((f"PUB {subject} {reply} {len(body)}\r\n".encode(), body, b"\r\n")))
         if not self._write_due:
             self._write_due = True
             asyncio.get_running_loop().call_soon(self._write)
+
+    def _require_room(self, size: int) -> None:
+        """The server counts headers too, and closes the connection of who sends it more."""
+        if size > self._max_payload:
+            raise nats.errors.MaxPayloadError
 
     def send_unhurried(self, subject: str, body: bytes) -> None:
         """Publish with whatever is sent next, or after ``UNHURRIED_S``: a write of its own would wake the server."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -16,7 +16,6 @@ from .sealed import has_sealed
 
 Effect = Literal["read", "write", "destructive", "external"]
 Risk = Literal["low", "medium", "high", "critical"]
-RISKS: tuple[Risk, ...] = ("low", "medium", "high", "critical")
 
 State = Literal[
     "accepted",
@@ -30,7 +29,6 @@ State = Literal[
     "expired",
     "cancelled",
 ]
-STATES: tuple[State, ...] = get_args(State)
 #: ``unknown`` is final for the pipeline: only a person or a probe moves it on, by reconciling.
 FINAL_STATES: frozenset[State] = frozenset({"succeeded", "failed", "unknown", "denied", "expired", "cancelled"})
 

@@ -9,21 +9,18 @@ from pydantic import Field
 from .command import Command, Rpc
 from .commands import AgentView
 from .event import Spec
-from .fleet import FleetEvent, Owner
-from .ids import AgentId, Env, ProfileName
+from .fleet import AgentDescription, FleetEvent
+from .ids import AgentId
 from .model import Frozen
 
 
-class UpdateAgent(Command):
+class UpdateAgent(AgentDescription, Command):
     """What people say of an agent, all of it, in place of what they said before; the same again changes nothing."""
 
     rpc: ClassVar[Rpc] = Rpc("registry", "update")
     reply: ClassVar[type[Frozen]] = AgentView
     agent_id: AgentId
-    name: str = Field(min_length=1, max_length=128)
-    owner: Owner
-    profile: ProfileName
-    environments: tuple[Env, ...] = Field(min_length=1)
+    # nothing is left as it was, so nothing may be left out
     heartbeat_s: int = Field(ge=1, le=3600, description="seconds between two heartbeats")
     revision: int | None = Field(default=None, ge=1, description="refused as `stale` if the agent is at another")
     by: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
@@ -210,16 +210,3 @@ class ConfigApplied(FleetEvent):
 
     spec: ClassVar[Spec] = Spec("FLEET", "fleet.config_applied.{token}", ("registry",))
     applied: Applied
-
-
-def differing(before: ConfigValues, after: ConfigValues) -> Sequence[str]:
-    """The names that one says otherwise than the other: ``log_level``, ``settings.depth``."""
-    old, new = before.model_dump(exclude_none=True), after.model_dump(exclude_none=True)
-    old_settings, new_settings = old.pop("settings", {}), new.pop("settings", {})
-    names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    names += [
-        f"settings.{name}"
-        for name in sorted(old_settings.keys() | new_settings.keys())
-        if (name in old_settings, old_settings.get(name)) != (name in new_settings, new_settings.get(name))
-    ]
-    return names

@@ -11,22 +11,11 @@ from .approval_rules import RuleName
 from .fleet import AgentPhase, AgentType
 from .ids import AgentId, Env
 from .model import Frozen
+from .telemetry import MEASURED
 
 Severity = Literal["info", "warning", "critical"]
 #: From the least to the most serious.
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
-#: What is read off a report as it is; each is a member of ``MetricReport``.
-PLAIN_METRICS = (
-    "events_succeeded",
-    "events_failed",
-    "processing_s",
-    "cpu_s",
-    "memory_bytes",
-    "disk_read_bytes",
-    "disk_written_bytes",
-    "network_received_bytes",
-    "network_sent_bytes",
-)
 #: What is one member for another: failed of all events, CPU seconds a second (of one core), events a second, seconds an
 #: event. Over several reports the mean is that of their sums.
 RATIOS = ("error_share", "cpu_share", "events_per_second", "processing_mean_s")
@@ -41,9 +30,9 @@ SeriousLevel = Literal["warning", "error", "critical"]
 
 
 def _metric(name: str) -> str:
-    if name in PLAIN_METRICS or name in RATIOS or _OWN_METRIC.fullmatch(name):
+    if name in MEASURED or name in RATIOS or _OWN_METRIC.fullmatch(name):
         return name
-    known = ", ".join((*RATIOS, *PLAIN_METRICS))
+    known = ", ".join((*RATIOS, *MEASURED))
     raise ValueError(f"`{name}` is no metric; there are {known}, and `values.<name>` for the agent's own")
 
 

@@ -115,7 +115,7 @@ class Standings(Frozen):
 class ListStandings(Command):
     """Newest first."""
 
-    rpc: ClassVar[Rpc] = Rpc("approvals", "list_standings")
+    rpc: ClassVar[Rpc] = Rpc("approvals", "list_standings", callers=("gateway", "slack"))
     reply: ClassVar[type[Frozen]] = Standings
     in_force: bool = Field(default=True, description="only what is neither used up, past nor revoked")
     agent_id: AgentId | None = None
@@ -126,7 +126,7 @@ class ListStandings(Command):
 class RevokeStanding(Command):
     """Once this is answered, nothing more is approved by it."""
 
-    rpc: ClassVar[Rpc] = Rpc("approvals", "revoke_standing")
+    rpc: ClassVar[Rpc] = Rpc("approvals", "revoke_standing", callers=("gateway", "slack"))
     reply: ClassVar[type[Frozen]] = Standing
     standing_id: str
     by: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -109,30 +109,13 @@ class ApprovalRule(Frozen):
         return self
 
 
-WebhookEvent = Literal[
-    "requested",
-    "voted",
-    "advanced",
-    "reminded",
-    "escalated",
-    "overdue",
-    "resolved",
-    "alert_raised",
-    "alert_acknowledged",
-    "alert_resolved",
-]
+ApprovalHook = Literal["requested", "voted", "advanced", "reminded", "escalated", "overdue", "resolved"]
+AlertHook = Literal["alert_raised", "alert_acknowledged", "alert_resolved"]
+WebhookEvent = Literal[ApprovalHook, AlertHook]
 #: Of approvals: what a webhook gets that names none.
-WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = (
-    "requested",
-    "voted",
-    "advanced",
-    "reminded",
-    "escalated",
-    "overdue",
-    "resolved",
-)
+WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = get_args(ApprovalHook)
 #: Of alerts about agents: a webhook gets those that it names, of rules with a route to it.
-ALERT_HOOKS: tuple[WebhookEvent, ...] = ("alert_raised", "alert_acknowledged", "alert_resolved")
+ALERT_HOOKS: tuple[WebhookEvent, ...] = get_args(AlertHook)
 
 
 class Webhook(Frozen):

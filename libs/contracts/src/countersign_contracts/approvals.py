@@ -17,7 +17,6 @@ from .model import Frozen, Time
 
 #: ``amended``: approved with changes; what runs is another action, decided again.
 ApprovalState = Literal["pending", "approved", "rejected", "expired", "cancelled", "amended"]
-APPROVAL_STATES: tuple[ApprovalState, ...] = ("pending", "approved", "rejected", "expired", "cancelled", "amended")
 #: Where a vote came from. ``standing``: given ahead, by who approved an alike action before.
 Channel = Literal["http", "cli", "slack", "standing"]
 

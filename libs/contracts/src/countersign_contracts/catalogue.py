@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from .actions import Effect, Risk
 from .conditions import ArgumentName, Condition
-from .fleet import HEARTBEAT_S, Owner
+from .fleet import AgentDescription
 from .ids import AgentId, Env, ProfileName, ToolName
 from .model import Frozen
 
@@ -165,16 +165,11 @@ class Profile(Frozen):
     approval_deadline_s: int = Field(default=3600, gt=0, le=2_592_000)
 
 
-class AgentDeclaration(Frozen):
+class AgentDeclaration(AgentDescription):
     """An agent, as declared."""
 
     kind: Literal["agent"] = "agent"
     agent_id: AgentId
-    name: str = Field(min_length=1, max_length=128)
-    owner: Owner
-    profile: ProfileName
-    environments: tuple[Env, ...] = Field(min_length=1)
-    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
 
 
 class Document(Frozen):

@@ -10,8 +10,8 @@ from .actions import Execution, Reason
 from .catalogue import Document, FileError, ToolRecord
 from .command import Command, Done, Rpc
 from .control import DeclaredChange, Stop, StopScope
-from .fleet import HEARTBEAT_S, AgentPhase, AgentRecord, AgentStatus, AgentType, Owner
-from .ids import AgentId, Env, ProfileName, RequestId, SessionId, ToolName
+from .fleet import AgentDescription, AgentPhase, AgentRecord, AgentStatus, AgentType
+from .ids import AgentId, RequestId, SessionId, ToolName
 from .model import Frozen, Time
 
 # --- policy ---------------------------------------------------------------------------------------
@@ -281,15 +281,10 @@ class IssuedCredentials(Frozen):
     revision: int
 
 
-class RegisterAgent(Command):
+class RegisterAgent(AgentDescription, Command):
     rpc: ClassVar[Rpc] = Rpc("registry", "register")
     reply: ClassVar[type[Frozen]] = AgentView
     agent_id: AgentId
-    name: str = Field(min_length=1, max_length=128)
-    owner: Owner
-    profile: ProfileName
-    environments: tuple[Env, ...] = Field(min_length=1)
-    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
     by: str
 
 

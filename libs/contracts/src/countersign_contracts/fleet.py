@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -27,6 +27,20 @@ class Owner(Frozen):
 
     team: str = Field(min_length=1, max_length=128)
     oncall: str | None = Field(default=None, max_length=256, description="person on call, e.g. an email address")
+
+
+class AgentDescription(Frozen):
+    """All that people say of an agent."""
+
+    name: str = Field(min_length=1, max_length=128)
+    owner: Owner
+    profile: ProfileName
+    environments: tuple[Env, ...] = Field(min_length=1)
+    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
+
+    def described(self) -> dict[str, Any]:
+        """What is said, field by field."""
+        return {name: getattr(self, name) for name in AgentDescription.model_fields}
 
 
 class Credential(Frozen):

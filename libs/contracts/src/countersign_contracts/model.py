@@ -14,7 +14,7 @@ from .errors import Malformed
 class Frozen(BaseModel):
     """A value that never changes after it was read; unknown fields are refused, so a typo never passes silently."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_timedelta="float")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def to_bytes(self) -> bytes:
         """The JSON body as it goes on the bus and into the ledger: these bytes are signed, so keep them."""

@@ -107,6 +107,9 @@ class MetricReport(Telemetry):
         return self.at
 
 
+#: What a report measures, each by itself: its members but for whose and when it is, and the agent's own metrics.
+MEASURED = tuple(name for name in MetricReport.model_fields if name not in ("batch", "at", "interval_s", "values"))
+
 B = TypeVar("B", bound=Telemetry)
 
 

@@ -55,11 +55,8 @@ class Agent(Telling):
 
     def __init__(self, transport: Transport, *, metrics_interval_s: float = METRICS_INTERVAL_S) -> None:
         self._transport = transport
-        self._telemetry = Telemetry(
-            lambda verb, body: transport.tell(verb, body),
-            metrics_interval_s,
-            always=isinstance(transport, EnrolledTransport),
-        )
+        enrolled = isinstance(transport, EnrolledTransport)
+        self._telemetry = Telemetry(transport.tell, metrics_interval_s, always=enrolled)
         self._started = time.monotonic()
         self._living: AbstractAsyncContextManager[None] | None = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, repeat
 from pathlib import Path
@@ -119,7 +120,7 @@ class NatsTransport:
         why = "the gateway did not say so"
         try:
             async with asyncio.timeout(timeout_s):
-                for pause in _pauses():
+                for pause in _and_so_on(_REPEAT_S):
                     why = await self._queue(payload, pause) or why
                     try:
                         async with asyncio.timeout(pause):
@@ -156,7 +157,7 @@ class NatsTransport:
         """Request and wait, turn by turn; what was turned away for want of room is asked for again when it may be."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + wait_s
-        for turn_s in chain(_TURNS_S, repeat(_TURNS_S[-1])):
+        for turn_s in _and_so_on(_TURNS_S):
             result = await self._request(body, min(turn_s, deadline - clock()), deadline - clock() + 3)
             if result.state in FINAL_STATES or clock() >= deadline:
                 break
@@ -236,13 +237,7 @@ class NatsTransport:
 
     async def configuration(self) -> Configuration:
         """Request it. Raises :class:`Unavailable` if nobody answers."""
-        subject = subjects.agent(self.agent_id, "config")
-        try:
-            msg = await self._client.request(subject, b"{}", timeout=10)
-        except nats.errors.NoRespondersError:
-            raise Unavailable("the registry is not running") from None
-        except (TimeoutError, nats.errors.Error, OSError) as error:
-            raise Unavailable(f"the registry did not answer: {error}") from None
+        msg = await self._request_once("config", {}, 10, of="registry")
         body = orjson.loads(msg.data)
         if problem := body.get("problem"):
             raise CountersignError.from_problem(problem)
@@ -263,15 +258,15 @@ class NatsTransport:
             raise CountersignError("the answer is not signed by the gateway: it was ignored")
         return result
 
-    async def _request_once(self, verb: str, body: dict[str, Any], timeout_s: float) -> Msg:
+    async def _request_once(self, verb: str, body: dict[str, Any], timeout_s: float, of: str = "gateway") -> Msg:
         try:
             return await self._client.request(
                 subjects.agent(self.agent_id, verb), orjson.dumps(body), timeout=timeout_s
             )
         except nats.errors.NoRespondersError:
-            raise Unavailable("the gateway is not running") from None
+            raise Unavailable(f"the {of} is not running") from None
         except (TimeoutError, nats.errors.Error, OSError) as error:
-            raise Unavailable(f"the gateway did not answer: {error}") from None
+            raise Unavailable(f"the {of} did not answer: {error}") from None
 
     def _read(self, msg: Msg) -> ActionResult | None:
         """The result; None if it is not the gateway's. Raises the problem that was answered."""
@@ -298,10 +293,9 @@ def _deaf(_: ActionResult) -> None:
     """Nobody wants to be told."""
 
 
-def _pauses() -> Any:
-    yield from _REPEAT_S
-    while True:
-        yield _REPEAT_S[-1]
+def _and_so_on(seconds: tuple[float, ...]) -> Iterator[float]:
+    """One after the other, then the last for ever."""
+    return chain(seconds, repeat(seconds[-1]))
 
 
 def agent_in(creds_file: Path) -> str:

@@ -285,7 +285,7 @@ class Store:
             f"SELECT {_FIELDS} FROM approval a WHERE {' AND '.join(where)}"  # noqa: S608
             f" ORDER BY requested_at DESC, approval_id DESC LIMIT {int(limit)}"
         )
-        return await self._with_votes(self._db.pool, await self._db.pool.fetch(query, *given))
+        return await self._with_votes(self._db.pool, await self._db.fetch_planned(query, *given))
 
     async def noted_unpublished(self) -> list[str]:
         """Approvals of which an earlier version may not have published everything."""

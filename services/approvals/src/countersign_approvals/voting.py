@@ -6,7 +6,7 @@ from datetime import datetime
 
 from countersign_chassis import Connection, Failpoints
 from countersign_contracts.approval_commands import ApprovalView, CastVote
-from countersign_contracts.approvals import Vote
+from countersign_contracts.approvals import StandingOffer, Vote
 from countersign_contracts.errors import CountersignError, Refused, Unavailable
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
@@ -167,5 +167,11 @@ def said_before(approval: Approval, command: CastVote, voter: Voter) -> bool:
         and vote.vote == command.vote
         and vote.digest == command.digest
         and vote.changes == command.changes
+        and _ahead(vote.standing) == _ahead(command.standing)
         for vote in approval.votes
     )
+
+
+def _ahead(offer: StandingOffer | None) -> tuple[str, int] | None:
+    """What tells two offers apart: a repeated `for so long` ends at another moment."""
+    return None if offer is None else (offer.resource, offer.max_uses)

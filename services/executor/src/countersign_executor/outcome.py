@@ -21,6 +21,8 @@ from countersign_contracts.catalogue import Tool
 from .answer import Answer
 
 _TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
+#: Said by who stands in between: it sent the request on, and no sound answer came back (RFC 9110, 15.6.3 and 15.6.5).
+_IN_BETWEEN = frozenset({502, 504})
 _IN_DOUBT = "the effect may or may not have happened: find out, then reconcile"
 _TRANSIENT_CODES = frozenset({"connection", "timeout"})
 
@@ -83,7 +85,7 @@ def retry_after_s(header: str | None, at: datetime) -> float | None:
         return float(header.strip()[:9])
     try:
         when = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: a year or a zone beyond what a number holds
         return None
     return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - at.timestamp())
 
@@ -111,7 +113,7 @@ def conclude(
         outcome, failure = "succeeded", None
     else:
         failure = (last.failure if last else None) or Failure(code="withheld", message=withheld or "no call was made")
-        in_doubt = interrupted_before or any(attempt.kind == "lost" for attempt in attempts)
+        in_doubt = interrupted_before or any(map(_in_doubt, attempts))
         outcome = "unknown" if in_doubt and tool.effect != "read" else "failed"
         failure = _explained(failure, attempts, outcome, interrupted_before, withheld)
     return Execution(
@@ -150,6 +152,11 @@ def judged_status(status: int) -> Failure | None:
     if 300 <= status < 400:
         return Failure(code="redirect_refused", message=f"the downstream answered {status}; redirects are not followed")
     return Failure(code="downstream_status", message=f"the downstream answered {status}")
+
+
+def _in_doubt(attempt: Attempt) -> bool:
+    """Whether the effect may have happened though nobody said so: also where a proxy says that it does not know."""
+    return attempt.kind == "lost" or (attempt.answer is not None and attempt.answer.status in _IN_BETWEEN)
 
 
 def _transient(attempt: Attempt) -> bool:

@@ -18,6 +18,7 @@ from .cancellation import Cancellation
 from .changes import Changes
 from .credentials import Credentials
 from .dead_letters import STREAM, DeadLetters
+from .ended_rows import EndedRows
 from .following import Following
 from .following_agents import FollowingAgents
 from .http.app import make_app
@@ -114,11 +115,9 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         settings.max_untold_agent_news,
         service.log,
     )
-    recording = Recording(settings, store, service.bus, unproven, service.log)
+    recording = Recording(settings, EndedRows(service.db), service.bus, unproven, service.log)
     changes = Changes(service.db, service.bus, tools, agents, people, service.log)
-    letters = DeadLetters(
-        StoredMessages(service.bus.connection, STREAM), service.bus, service.trust, dead, oldest_dead, service.log
-    )
+    letters = DeadLetters(StoredMessages(service.bus.connection, STREAM), service.bus, service.trust, dead, oldest_dead)
     parts = Parts(
         settings=settings,
         bus=service.bus,

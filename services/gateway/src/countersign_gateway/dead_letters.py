@@ -87,15 +87,12 @@ class _Found:
 class DeadLetters:
     """``run`` counts what is open, for as long as the service lives."""
 
-    def __init__(
-        self, stored: StoredMessages, bus: Bus, trust: TrustBundle, count: Gauge, oldest: Gauge, log: Any
-    ) -> None:
+    def __init__(self, stored: StoredMessages, bus: Bus, trust: TrustBundle, count: Gauge, oldest: Gauge) -> None:
         self._stored = stored
         self._bus = bus
         self._trust = trust
         self._count = count
         self._oldest = oldest
-        self._log = log
 
     async def page(self, *, stream: str | None, reader: str | None, after: int, limit: int) -> DeadLetterPage:
         """Open letters after a sequence, oldest first. Raises `invalid` for a stream or consumer that is none."""

@@ -7,7 +7,6 @@ slowly, or could have missed something, is told so.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any, Literal
 
 from nats.aio.msg import Msg
@@ -20,8 +19,6 @@ from countersign_contracts.approvals import (
     ApprovalVoteRefused,
     StandingEvent,
 )
-from countersign_contracts.envelope import Envelope, open_event
-from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
 from countersign_contracts.ids import AgentId, Env, RequestId, ToolName
 from countersign_contracts.model import Frozen, Time
@@ -30,9 +27,7 @@ from countersign_ledger import TrustBundle
 
 from .followers import Follower, Followers
 from .followers import event as sse
-
-#: Events remembered, to tell each once: their service sends what it is not sure of again.
-_REMEMBERED = 4096
+from .passing import Once, believed
 
 Said = Literal[
     "requested",
@@ -73,7 +68,7 @@ class Following:
         self._most_events = most_events
         self._log = log
         self._followers: Followers[Follower] = Followers("approvals", most_followers)
-        self._heard: OrderedDict[str, None] = OrderedDict()
+        self._once = Once()
 
     async def start(self) -> None:
         """Listen, beside the other replicas: no queue group."""
@@ -94,22 +89,11 @@ class Following:
         await self._followers.release()
 
     def _hear(self, msg: Msg) -> None:
-        if not self._followers or (msg.headers or {}).get("ce-id") in self._heard:
+        if not self._followers or (heard := believed(msg, self._trust, self._log)) is None:
             return
-        try:
-            envelope = Envelope.read(msg.headers, msg.data)
-            event = open_event(envelope, self._trust)
-            if msg.subject != event.nats_subject():
-                return
-            news = news_of(event, envelope.time)
-        except CountersignError as error:
-            # audit takes the same message from its consumer, and puts it on record
-            self._log.warning("heard of an approval what cannot be believed", subject=msg.subject, reason=error.detail)
-            return
-        self._heard[envelope.id] = None
-        if len(self._heard) > _REMEMBERED:
-            self._heard.popitem(last=False)
-        if news is not None:
+        envelope, event = heard
+        news = news_of(event, envelope.time)
+        if news is not None and self._once.first(envelope.id):
             said = sse(news.kind, news.model_dump(mode="json", exclude_none=True), envelope.id)
             for follower in self._followers:
                 follower.tell(said)

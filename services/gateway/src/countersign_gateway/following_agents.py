@@ -9,7 +9,6 @@ joins what it follows and the page that it reads then.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +20,6 @@ from nats.aio.subscription import Subscription
 
 from countersign_chassis.connection import NatsConnection
 from countersign_contracts import subjects
-from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.errors import CountersignError, Unavailable
 from countersign_contracts.model import now
 from countersign_contracts.telemetry import LEVELS, LogLevel, StoredLog
@@ -30,12 +28,11 @@ from countersign_ledger import TrustBundle
 
 from .agent_news import AgentNews, batch_of, news_of_change, news_of_logs, news_of_metrics, on_the_wire
 from .followers import Follower, Followers
+from .passing import Once, believed
 
 Kind = Literal["logs", "metrics", "phase", "status"]
 #: What an agent itself says; only of agents that are named.
 _SAID: tuple[Literal["logs", "metrics"], ...] = ("logs", "metrics")
-#: Batches and events remembered, to tell each once.
-_REMEMBERED = 4096
 #: Bytes of telemetry read in a second: of one agent, and of all together. The rest of that second is not told.
 AGENT_BYTES_S, ALL_BYTES_S = 1024 * 1024, 8 * 1024 * 1024
 
@@ -114,7 +111,7 @@ class FollowingAgents:
         self._log = log
         self._followers: Followers[AgentFollower] = Followers("agents", most_followers)
         self._allowance = Allowance()
-        self._heard: OrderedDict[tuple[str, ...], None] = OrderedDict()
+        self._once = Once()
         self._subscriptions: dict[tuple[str, Literal["logs", "metrics"]], Subscription] = {}
         self._listening = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -174,15 +171,6 @@ class FollowingAgents:
             # the next one who follows or leaves brings it to order
             self._log.warning("goes on hearing an agent that nobody follows", error=repr(error))
 
-    def _first(self, *what: str) -> bool:
-        """Whether this was not heard before."""
-        if what in self._heard:
-            return False
-        self._heard[what] = None
-        if len(self._heard) > _REMEMBERED:
-            self._heard.popitem(last=False)
-        return True
-
     # --- hearing ----------------------------------------------------------------------------------------
 
     def _hear_agent(self, agent_id: str, verb: Literal["logs", "metrics"], msg: Msg) -> None:
@@ -201,23 +189,15 @@ class FollowingAgents:
             )
         except CountersignError:
             return  # the registry counts and logs what it refuses
-        if self._first(agent_id, verb, batch_of(said[0])):
+        if self._once.first(agent_id, verb, batch_of(said[0])):
             self._tell(told, said)
 
     def _hear_event(self, msg: Msg) -> None:
-        if not self._followers:
+        if not self._followers or (heard := believed(msg, self._trust, self._log)) is None:
             return
-        try:
-            envelope = Envelope.read(msg.headers, msg.data)
-            event = open_event(envelope, self._trust)
-            if msg.subject != event.nats_subject():
-                return
-        except CountersignError as error:
-            # audit takes the same message from its consumer, and puts it on record
-            self._log.warning("heard of an agent what cannot be believed", subject=msg.subject, reason=error.detail)
-            return
+        envelope, event = heard
         news = news_of_change(event)
-        if news is not None and self._first(envelope.id):
+        if news is not None and self._once.first(envelope.id):
             kind: Kind = "phase" if news.kind == "phase" else "status"
             self._tell([each for each in self._followers if each.interest.hears(kind, news.agent_id)], [news])
 

@@ -16,12 +16,12 @@ from nats.aio.msg import Msg
 from countersign_chassis.connection import NatsConnection
 from countersign_contracts.actions import FINAL_STATES, ActionDenied, ActionEvent
 from countersign_contracts.envelope import Envelope, open_event
-from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
 from countersign_contracts.topology import FINAL_SUBJECTS
 from countersign_ledger import TrustBundle
 
 from .lifecycle import change_of
+from .passing import believed
 from .store import Store
 from .waiters import Waiters
 
@@ -67,14 +67,10 @@ class Overhearing:
     def _hear(self, msg: Msg) -> None:
         if not self._waiters.awaits((msg.headers or {}).get("ce-subject", "")):
             return
-        try:
-            envelope = Envelope.read(msg.headers, msg.data)
-            event = open_event(envelope, self._trust)
-        except CountersignError as error:
-            # whoever takes it from the durable consumer puts it on record as a dead letter
-            self._log.warning("overheard what cannot be believed", subject=msg.subject, reason=error.detail)
+        if (heard := believed(msg, self._trust, self._log)) is None:
             return
-        if not isinstance(event, ActionEvent) or msg.subject != event.nats_subject():
+        envelope, event = heard
+        if not isinstance(event, ActionEvent):
             return
         if isinstance(event, ActionDenied) and event.amendment is not None:
             return  # told once what takes its place is accepted: here, or by the next look

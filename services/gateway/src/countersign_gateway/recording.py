@@ -19,8 +19,8 @@ from countersign_contracts.commands import ConfirmOnRecord, Receipt
 from countersign_contracts.errors import Unavailable
 from countersign_contracts.model import now
 
+from .ended_rows import Ended, EndedRows
 from .settings import Settings
-from .store import Ended, Store
 
 _AT_ONCE = 700
 
@@ -28,9 +28,9 @@ _AT_ONCE = 700
 class Recording:
     """One loop; several gateways may run it at once, and do the same work twice."""
 
-    def __init__(self, settings: Settings, store: Store, bus: Bus, missing: Gauge, log: Any) -> None:
+    def __init__(self, settings: Settings, rows: EndedRows, bus: Bus, missing: Gauge, log: Any) -> None:
         self._settings = settings
-        self._store = store
+        self._rows = rows
         self._bus = bus
         self._missing = missing
         self._log = log
@@ -50,17 +50,17 @@ class Recording:
         """Ask for what ended lately, and again for what was missing; whether there is more to ask for at once."""
         await self._look_again()
         until = now() - timedelta(seconds=self._settings.on_record_after_s)
-        ended = await self._store.ended_until(until, _AT_ONCE)
+        ended = await self._rows.ended_until(until, _AT_ONCE)
         missing = await self._not_on_record(ended)
         if missing:
             self._log.warning("ends that audit does not have are sent again", count=len(missing))
-        await self._store.note_recorded(missing, ended[-1].at if len(ended) >= _AT_ONCE else until)
+        await self._rows.note_recorded(missing, ended[-1].at if len(ended) >= _AT_ONCE else until)
         return len(ended) >= _AT_ONCE
 
     async def _look_again(self) -> None:
-        unproven = await self._store.unproven(_AT_ONCE)
+        unproven = await self._rows.unproven(_AT_ONCE)
         missing = set(await self._not_on_record(unproven))
-        await self._store.prove([end.request_id for end in unproven if end.request_id not in missing])
+        await self._rows.prove([end.request_id for end in unproven if end.request_id not in missing])
         self._missing.set(len(missing))
 
     async def _not_on_record(self, ended: list[Ended]) -> list[str]:

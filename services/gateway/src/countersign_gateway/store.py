@@ -106,15 +106,6 @@ class Due:
     cancel_reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """An action that ended: by which event, and when its row was written."""
-
-    request_id: str
-    event_id: str
-    at: datetime
-
-
 class Store:
     """Actions."""
 
@@ -243,7 +234,10 @@ class Store:
         before: str | None,
         limit: int,
     ) -> list[Row]:
-        """Newest first; ``before`` is the last request id of the page before (they sort by time). No states: all."""
+        """Newest first; ``before`` is the last request id of the page before. No states: all.
+
+        By when they were accepted: an agent that chooses its request ids could place its own wherever it likes.
+        """
         filters: list[tuple[str, Any]] = [
             ("agent_id = ${}", agent_id),
             ("session_id = ${}", session_id),
@@ -251,11 +245,17 @@ class Store:
             ("tool = ${}", tool),
             ("accepted_at >= ${}", since),
             ("accepted_at < ${}", until),
-            ("request_id < ${}", UUID(before) if before else None),
+            (
+                "(accepted_at, request_id) < (SELECT accepted_at, request_id FROM action WHERE request_id = ${})",
+                UUID(before) if before else None,
+            ),
         ]
         given = [(text, value) for text, value in filters if value is not None]
         where = " AND ".join(text.format(i) for i, (text, _) in enumerate(given, 1)) or "true"
-        query = f"SELECT {COLUMNS} FROM action WHERE {where} ORDER BY request_id DESC LIMIT {int(limit)}"  # noqa: S608
+        query = (
+            f"SELECT {COLUMNS} FROM action WHERE {where}"  # noqa: S608
+            f" ORDER BY accepted_at DESC, request_id DESC LIMIT {int(limit)}"
+        )
         rows = await self._db.pool.fetch(query, *(value for _, value in given))
         return [read_row(row) for row in rows]
 
@@ -292,43 +292,6 @@ class Store:
         )
         return [_due(row) for row in rows]
 
-    async def ended_until(self, until: datetime, count: int) -> list[Ended]:
-        """What ended since what is known to be on record, oldest first: ``count``, and what ended with the last."""
-        rows = await self._db.pool.fetch(
-            "SELECT request_id, end_event, updated_at FROM action"
-            " WHERE updated_at > (SELECT until FROM on_record) AND updated_at <= $1 AND end_event IS NOT NULL"
-            " ORDER BY updated_at FETCH FIRST ($2::int) ROWS WITH TIES",
-            until,
-            count,
-        )
-        return [_ended(row) for row in rows]
-
-    async def note_recorded(self, missing: Sequence[str], until: datetime) -> None:
-        """All that ended until then is on record, but ``missing``: these are to be driven again."""
-        async with self._db.transaction() as connection:
-            await connection.execute(
-                "UPDATE action SET drive_at = now() WHERE request_id = ANY($1::uuid[]) AND drive_at IS NULL",
-                [UUID(request_id) for request_id in missing],
-            )
-            await connection.execute("UPDATE on_record SET until = greatest(until, $1)", until)
-
-    async def unproven(self, count: int) -> list[Ended]:
-        """What ended and is driven again because its end was not on record."""
-        rows = await self._db.pool.fetch(
-            "SELECT request_id, end_event, updated_at FROM action"
-            " WHERE drive_at IS NOT NULL AND end_event IS NOT NULL LIMIT $1",
-            count,
-        )
-        return [_ended(row) for row in rows]
-
-    async def prove(self, request_ids: Sequence[str]) -> None:
-        """Their ends are on record now: they are driven no more."""
-        if request_ids:
-            await self._db.pool.execute(
-                "UPDATE action SET drive_at = NULL WHERE request_id = ANY($1::uuid[]) AND end_event IS NOT NULL",
-                [UUID(request_id) for request_id in request_ids],
-            )
-
     async def open_counts(self) -> list[tuple[str, str, int]]:
         """Actions that have not ended: agent, state and how many."""
         rows = await self._db.pool.fetch(
@@ -348,10 +311,6 @@ def _ref(row: asyncpg.Record) -> ActionRef:
         tool_version=row["tool_version"],
         digest=row["digest"],
     )
-
-
-def _ended(row: asyncpg.Record) -> Ended:
-    return Ended(str(row["request_id"]), row["end_event"], row["updated_at"])
 
 
 def read_row(row: asyncpg.Record) -> Row:

@@ -19,7 +19,15 @@ from countersign_contracts.catalogue import FileError
 #: First parts of the ids of compiled policies; a file of that name could take one of theirs.
 RESERVED_STEMS = ("agent", "profile")
 
-_TOKEN = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"|;', re.DOTALL)
+#: Cedar's parser recurses without a bound of its own: what nests far deeper ends the whole process. And what a policy
+#: nests is read from JSON, by a reader that stops at 128 levels.
+_MOST_BRACKETS, _MOST_OPERATORS = 32, 1000
+_TOO_DEEP = "more than about 50 operators in a row, or too many brackets within one another"
+_SPLIT = 'several policies, several `when { … }` of one, or a set: ["a", "b"].contains(context.env)'
+
+# A text that does not end is taken to the end of the file: looked for from each quote in it anew, that took hours.
+_TOKEN = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"?|;', re.DOTALL)
+_NESTING = re.compile(r'//[^\n]*|"(?:[^"\\]|\\.)*"?|[(\[{]|[)\]}]|&&|\|\||[-+*!.]|\b(?:if|has)\b', re.DOTALL)
 _NAMED = re.compile(r"`([^`]+)`")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -50,8 +58,14 @@ def parse(path: str, stem: str, text: str) -> tuple[list[WrittenPolicy], list[Fi
     errors: list[FileError] = []
     first: dict[str, int] = {}
     for number, (line, statement) in enumerate(_statements(text), start=1):
+        if _is_too_deep(statement):
+            errors.append(FileError(path=path, line=line, message=f"not read: it has {_TOO_DEEP}", allowed=_SPLIT))
+            continue
         try:
             parsed = json.loads(cedarpy.policies_to_json_str(statement))
+        except RecursionError:
+            errors.append(FileError(path=path, line=line, message=f"not read: it has {_TOO_DEEP}", allowed=_SPLIT))
+            continue
         except ValueError as error:
             where = line + _offset(statement, str(error))
             errors.append(FileError(path=path, line=where, message=f"not Cedar: {error}"))
@@ -71,6 +85,20 @@ def parse(path: str, stem: str, text: str) -> tuple[list[WrittenPolicy], list[Fi
             first.setdefault(name, line)
             policies.append(WrittenPolicy(f"{stem}/{name}", est, statement, path, line))
     return policies, errors
+
+
+def unusable(policy: WrittenPolicy) -> list[FileError]:
+    """Why Cedar would not decide by it, nor by any other policy beside it, though it is sound Cedar."""
+    try:
+        cedarpy.PolicySet.from_json_str(policies_json({policy.id: policy.est}))
+    except ValueError:
+        return [policy.error(f"Cedar cannot decide by it: it has {_TOO_DEEP}", _SPLIT)]
+    return []
+
+
+def policies_json(policies: Mapping[str, Mapping[str, Any]]) -> str:
+    """Policies by id, in Cedar's JSON form of a policy set."""
+    return json.dumps({"templates": {}, "staticPolicies": policies, "templateLinks": []})
 
 
 def validate(policy: WrittenPolicy, schema: cedarpy.Schema, allowed: str | None) -> list[FileError]:
@@ -142,6 +170,24 @@ def _below_args(est: Any) -> tuple[str, ...] | None:
         return () if access["attr"] == "args" else None
     above = _below_args(access["left"])
     return None if above is None else (*above, str(access["attr"]))
+
+
+def _is_too_deep(statement: str) -> bool:
+    """Whether Cedar's parser may not be given it. Brackets in texts and comments are none."""
+    depth = operators = 0
+    for token in _NESTING.finditer(statement):
+        match token.group()[0]:
+            case "(" | "[" | "{":
+                depth += 1
+            case ")" | "]" | "}":
+                depth -= 1
+            case '"' | "/":
+                continue
+            case _:
+                operators += 1
+        if depth > _MOST_BRACKETS or operators > _MOST_OPERATORS:
+            return True
+    return False
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:

@@ -16,6 +16,7 @@ from countersign_contracts.actions import (
     Amendment,
     Decision,
     Reason,
+    Risk,
     amended,
 )
 from countersign_contracts.approvals import ApprovalResolved
@@ -23,15 +24,17 @@ from countersign_contracts.errors import Malformed
 
 from .examine import Examined
 from .guardrails import judge
+from .risk import riskier
 from .telling import MAX_TEXT, told
 
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """People said yes to exactly this action."""
+    """People said yes to exactly this action, and to ``risk``, the one they were shown."""
 
     approval_id: str
     by: str
+    risk: Risk | None
 
 
 def approval_id_of(action: Action) -> str:
@@ -50,7 +53,7 @@ def conclude(
 ) -> Decision:
     """The decision. ``used`` is by counter key, this action aside; ``facts`` are the denials that were found."""
     uses, exceeded = judge(list(examined.counts), used) if not examined.denied else ((), ())
-    denied = examined.denied or (*examined.blocked, *facts, *exceeded)
+    denied = examined.denied or (*_outgrown(examined, approved), *examined.blocked, *facts, *exceeded)
     approval_id = approved.approval_id if approved is not None else None
     outcome: Literal["allow", "deny", "hold"]
     if denied:
@@ -125,9 +128,9 @@ def _amended(held: ActionHeld, resolved: ApprovalResolved) -> Reason:
     return Reason(code="amended", message=message, policy=held.approval_id)
 
 
-def approved_by(resolved: ApprovalResolved) -> Approved:
-    """Who approved, and what they said."""
-    return Approved(resolved.approval_id, _said(resolved, "approve"))
+def approved_by(held: ActionHeld, resolved: ApprovalResolved) -> Approved:
+    """Who approved what was held, and what they said."""
+    return Approved(resolved.approval_id, _said(resolved, "approve"), held.decision.risk)
 
 
 def event_of(examined: Examined, decision: Decision, warrant: str | None) -> ActionGranted | ActionHeld | ActionDenied:
@@ -149,6 +152,17 @@ def event_of(examined: Examined, decision: Decision, warrant: str | None) -> Act
             preview=told(tool.preview, action.args) if tool is not None else None,
         )
     return ActionDenied(action=action, decision=decision)
+
+
+def _outgrown(examined: Examined, approved: Approved | None) -> tuple[Reason, ...]:
+    """Why an approval does not count any more: others might have been asked for what it is now, or more of them."""
+    if approved is None or not riskier(examined.risk, approved.risk):
+        return ()
+    message = (
+        f"it was approved at {approved.risk or 'no'} risk, and is {examined.risk} since profiles or tools were changed:"
+        " ask again"
+    )
+    return (Reason(code="approval_outgrown", message=message, policy=approved.approval_id),)
 
 
 def _why_allowed(examined: Examined, approved: Approved | None) -> tuple[Reason, ...]:

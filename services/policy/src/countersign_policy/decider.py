@@ -197,7 +197,7 @@ class Decider:
                         examined,
                         used=used,
                         facts=job.facts or (),
-                        approved=approved_by(job.resolved),
+                        approved=approved_by(job.held, job.resolved),
                         policy_version=version,
                         at=at,
                     )

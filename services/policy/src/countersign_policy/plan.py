@@ -17,7 +17,7 @@ from countersign_contracts.control import DeclaredChange
 from countersign_contracts.documents import Parsed, PolicyFile, read_documents
 from countersign_contracts.errors import CountersignError
 
-from .cedar_text import WrittenPolicy, parse, validate
+from .cedar_text import WrittenPolicy, parse, unusable, validate
 from .declarations import Declared
 from .engine import schema_of
 from .policy_set import PolicySet, compile_set
@@ -91,6 +91,9 @@ def _check(parsed: list[Parsed], tools: Mapping[str, ToolRecord], profiles: set[
                 policies, found = parse(item.path, item.name, item.model.text)
                 errors += found
                 for policy in policies:
+                    if deep := unusable(policy):
+                        errors += deep
+                        continue
                     hidden = list(check_policy(policy, tools))
                     errors += hidden or validate(policy, schema, actions)
             case AgentDeclaration() if item.model.profile not in profiles:

@@ -7,7 +7,6 @@ profile ``y``, so every answer is the same and the price does not grow with the 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,7 +16,7 @@ import cedarpy
 from countersign_contracts.canonical import canonical
 from countersign_contracts.catalogue import Profile
 
-from .cedar_text import WrittenPolicy, context_use, mentioned
+from .cedar_text import WrittenPolicy, context_use, mentioned, policies_json
 from .profiles import Policy, agent_policy, compile_profile
 
 #: ``all``: what decides. ``bounds`` and ``listed``: what profiles forbid and permit, without hand-written policies,
@@ -90,8 +89,7 @@ def _belongs(policy: Policy, part: Part) -> bool:
 
 
 def _est(policies: Iterable[Policy]) -> str:
-    static = {policy.id: policy.est for policy in policies}
-    return json.dumps({"templates": {}, "staticPolicies": static, "templateLinks": []})
+    return policies_json({policy.id: policy.est for policy in policies})
 
 
 def _version(profiles: Mapping[str, Profile], policies: Mapping[str, Policy]) -> str:

@@ -8,7 +8,7 @@ so does medium in production. A profile's override stands above the tool's own, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from countersign_contracts.actions import Risk
 from countersign_contracts.catalogue import Override, Tool
@@ -34,6 +34,15 @@ def risk_of(tool: Tool, args: Mapping[str, Any], env: str, override: Override | 
         "external": "high",
     }
     return by_effect[tool.effect]
+
+
+def riskier(risk: Risk | None, than: Risk | None) -> bool:
+    """Whether ``risk`` is higher than the one that people saw."""
+    return _rank(risk) > _rank(than)
+
+
+def _rank(risk: Risk | None) -> int:
+    return 0 if risk is None else 1 + get_args(Risk).index(risk)
 
 
 def approval_rule(risk: Risk, tool: Tool, env: str, override: Override | None, production: Set[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import get_args
 
 from countersign_chassis import NO_FAILPOINTS, Failpoints, Service
@@ -31,7 +32,6 @@ from countersign_contracts.enrolment import (
     ChallengeAgent,
     CreateDiscoveryToken,
     ListDiscoveryTokens,
-    ListPackages,
     OrderAgents,
     RegisterWithToken,
     RenewCredentials,
@@ -41,6 +41,7 @@ from countersign_contracts.fleet import person_key
 from countersign_contracts.logins import EndLogin, ListLogins, LogIn, LoginEnd, RefreshLogin
 from countersign_contracts.model import now
 from countersign_contracts.observation import IssueObserver
+from countersign_contracts.packages import ListPackages
 from countersign_contracts.people_commands import (
     AddPerson,
     ConfirmEnrolment,
@@ -55,7 +56,7 @@ from countersign_contracts.people_commands import (
     StartTotp,
     VerifyTotp,
 )
-from countersign_contracts.projection import AGENTS, LOGINS, PEOPLE
+from countersign_contracts.projection import AGENTS, LOGINS, PEOPLE, Bucket
 from countersign_contracts.provider_commands import DescribeProvider, LogInWithProvider
 from countersign_contracts.telemetry import ReadHealth, ReadLogs, ReadMetrics
 
@@ -87,7 +88,7 @@ from .people_store import PeopleStore
 from .person_changes import PersonChanges
 from .phase_store import PhaseStore
 from .presence import Presence
-from .projections import Projection
+from .projections import Projection, Rows
 from .provider import OpenIdProvider
 from .provider_logins import ProviderLogins
 from .provider_store import ProviderStore
@@ -149,43 +150,16 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     store, people_store = Store(service.db), PeopleStore(service.db)
     changed = asyncio.Event()
     outbox = Outbox(store, service.bus, failpoints, log)
-    agents_shown = Projection(
-        AGENTS,
-        Lock.AGENTS,
-        AgentRecords(),
-        str,
-        store,
-        service.projector(AGENTS),
-        core,
-        settings.projection_check_s,
-        failpoints,
-        log,
-    )
-    people_shown = Projection(
-        PEOPLE,
-        Lock.PEOPLE,
-        people_store,
-        person_key,
-        store,
-        service.projector(PEOPLE),
-        core,
-        settings.projection_check_s,
-        failpoints,
-        log,
-    )
     login_store = LoginStore(service.db)
-    logins_shown = Projection(
-        LOGINS,
-        Lock.LOGINS,
-        login_store,
-        person_key,
-        store,
-        service.projector(LOGINS),
-        core,
-        settings.projection_check_s,
-        failpoints,
-        log,
-    )
+
+    def projection(bucket: Bucket, lock: Lock, rows: Rows, key: Callable[[str], str]) -> Projection:
+        check_s, projector = settings.projection_check_s, service.projector(bucket)
+        return Projection(bucket, lock, rows, key, store, projector, core, check_s, failpoints, log)
+
+    agents_shown = projection(AGENTS, Lock.AGENTS, AgentRecords(), str)
+    people_shown = projection(PEOPLE, Lock.PEOPLE, people_store, person_key)
+    logins_shown = projection(LOGINS, Lock.LOGINS, login_store, person_key)
+    all_shown = {"bucket agents": agents_shown, "bucket people": people_shown, "bucket logins": logins_shown}
     revocations = Revocations(
         account,
         settings,
@@ -197,7 +171,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         in_force=revoked,
         log=log,
     )
-    presence = Presence(service.db, PhaseStore(service.db), outbox, fleet, phase_changes, agents_by_phase, log)
+    presence = Presence(service.db, PhaseStore(service.db), outbox, fleet, phase_changes, agents_by_phase)
     heartbeats = Heartbeats(store, fleet, presence, settings.heartbeat_flush_s, received, refused, log)
     gauges = Gauges(store, changed, agents_by_status, outbox_pending)
     aftermath = Aftermath(outbox, agents_shown, people_shown, logins_shown, revocations, changed, failpoints, log)
@@ -257,9 +231,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         registered=registrations,
         issued=issued,
     )
-    configurations = Configurations(
-        store, ConfigStore(service.db), outbox, fleet, settings.agent_config, configured, log
-    )
+    configurations = Configurations(store, ConfigStore(service.db), outbox, fleet, settings.agent_config, configured)
     doors = Doors(fleet, enrolment, configurations, log)
     observers, services = Observers(store, outbox, account), ServiceApi(service.db, fleet, heartbeats, log)
     discovery = Discovery(
@@ -278,24 +250,21 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     # whatever nats-server forgot in a restart is told it again
     core.on_reconnect(outbox.restarted)
-    core.on_reconnect(agents_shown.restarted)
-    core.on_reconnect(people_shown.restarted)
-    core.on_reconnect(logins_shown.restarted)
+    for shown in all_shown.values():
+        core.on_reconnect(shown.restarted)
     system.on_reconnect(revocations.restarted)
 
     service.on_start(people.ensure_admin)
     service.on_start(revocations.start)
-    service.on_start(agents_shown.start)
-    service.on_start(people_shown.start)
-    service.on_start(logins_shown.start)
+    for shown in all_shown.values():
+        service.on_start(shown.start)
     service.on_start(heartbeats.start)
     service.on_start(doors.start)
     service.on_start(days.start)
     service.on_start(services.start)
     service.ready_check("void NATS users", revocations.unready)
-    service.ready_check("bucket agents", agents_shown.unready)
-    service.ready_check("bucket people", people_shown.unready)
-    service.ready_check("bucket logins", logins_shown.unready)
+    for bucket, shown in all_shown.items():
+        service.ready_check(bucket, shown.unready)
 
     service.answer(RegisterAgent, agents.register)
     service.answer(ListAgents, agents.list)
@@ -356,9 +325,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     service.background(outbox.run, "outbox")
     service.background(revocations.run, "revocations")
-    service.background(agents_shown.run, "bucket agents")
-    service.background(people_shown.run, "bucket people")
-    service.background(logins_shown.run, "bucket logins")
+    for bucket, shown in all_shown.items():
+        service.background(shown.run, bucket)
     service.background(heartbeats.run, "heartbeats")
     service.background(presence.run, "presence")
     service.background(gauges.run, "gauges")

@@ -61,21 +61,25 @@ def check_layer(scope: str, values: ConfigValues, settings_schema: Mapping[str, 
         raise _invalid("settings_schema", "a schema belongs to a type of agents", "none, but for a scope `type:…`")
     if "$ref" in orjson.dumps(settings_schema).decode() and not _refers_inside(settings_schema):
         raise _invalid("settings_schema", "it refers to another document", "references within it: `#/…`")
-    try:
-        jsonschema_rs.validator_for(dict(settings_schema))
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise _invalid("settings_schema", f"it is no JSON Schema: {reason}", "JSON Schema 2020-12") from None
+    _validator(settings_schema)
 
 
 def check_settings(agent: str, values: ConfigValues, settings_schema: Mapping[str, Any] | None) -> None:
     """Raises `invalid`, naming the setting, where what would count is not what the type's schema asks for."""
     if settings_schema is None:
         return
-    validator = jsonschema_rs.validator_for(dict(settings_schema))
-    for error in validator.iter_errors(values.settings or {}):
+    for error in _validator(settings_schema).iter_errors(values.settings or {}):
         where = ".".join(["settings", *(str(part) for part in error.instance_path)])
         raise _invalid(where, f"for {agent}: {error.message}", "what the type's `settings_schema` says")
+
+
+def _validator(settings_schema: Mapping[str, Any]) -> Any:
+    """Reads nothing from elsewhere: a schema may name any URL as its `$schema`, or as what it refers to."""
+    try:
+        return jsonschema_rs.validator_for(dict(settings_schema), offline=True)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise _invalid("settings_schema", f"it is no JSON Schema: {reason}", "JSON Schema 2020-12") from None
 
 
 def _refers_inside(value: Any) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from prometheus_client import Counter
 
@@ -55,7 +54,6 @@ class Configurations:
         connection: NatsConnection,
         environment: ConfigValues,
         said: Counter,
-        log: Any,
     ) -> None:
         self._store = store
         self._configs = configs
@@ -63,7 +61,6 @@ class Configurations:
         self._connection = connection
         self._environment = environment
         self._said = said
-        self._log = log
         #: who waits for what an agent says, by agent and digest
         self._awaited: dict[tuple[str, str], asyncio.Future[Configured]] = {}
 

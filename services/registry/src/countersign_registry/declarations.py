@@ -19,12 +19,10 @@ from countersign_contracts.commands import ChangePlan
 from countersign_contracts.control import DeclaredChange
 from countersign_contracts.custom_roles import Role
 from countersign_contracts.documents import Parsed, read_documents
-from countersign_contracts.fleet import AgentRecord
+from countersign_contracts.fleet import AgentDescription, AgentRecord
 
 from . import role_declarations
-from .lifecycle import RESERVED_HINT, RESERVED_IDS, Agent, Change, faults, redeclare, registered
-
-_DESCRIBED = ("name", "owner", "profile", "environments", "heartbeat_s")
+from .lifecycle import RESERVED_HINT, RESERVED_IDS, Agent, Change, faults, new_record, redeclare, registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +94,17 @@ def changes(
     changed: list[Change] = []
     for _, declaration in declared.agents:
         agent = present.get(declaration.agent_id)
-        fields = {name: getattr(declaration, name) for name in _DESCRIBED}
         if agent is None:
-            record = AgentRecord(agent_id=declaration.agent_id, status="active", revision=1, **fields)
+            record = new_record(declaration.agent_id, declaration)
             created.append(registered(record, by, at, change_id))
         elif _described(agent.record) != _described(declaration):
-            after = agent.record.model_copy(update=fields | {"revision": agent.record.revision + 1})
+            after = agent.record.model_copy(update=declaration.described() | {"revision": agent.record.revision + 1})
             changed.append(redeclare(agent.record, after, by, at, change_id))
     return created, changed
 
 
 def _described(agent: AgentRecord | AgentDeclaration) -> dict[str, Any]:
-    return agent.model_dump(mode="json", include=set(_DESCRIBED), exclude_none=True)
+    return agent.model_dump(mode="json", include=set(AgentDescription.model_fields), exclude_none=True)
 
 
 def _base(declared: Declared, present: Mapping[str, Agent]) -> str:

@@ -15,8 +15,8 @@ from packaging.version import InvalidVersion, Version
 from pydantic import TypeAdapter, ValidationError
 
 from countersign_contracts.catalogue import FileError
-from countersign_contracts.enrolment import AgentPackage, Topic
 from countersign_contracts.fleet import AgentType
+from countersign_contracts.packages import AgentPackage, Topic
 from countersign_contracts.plain_text import one_line
 
 FILE = ".env.discovery"

@@ -16,6 +16,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import SERVICES
 from countersign_contracts.fleet import (
     AgentChanged,
+    AgentDescription,
     AgentPhase,
     AgentRecord,
     AgentRegistered,
@@ -115,17 +116,12 @@ def register(command: RegisterAgent, at: datetime, event: str) -> Change:
         wrong.insert(0, (("agent_id",), f"the id `{command.agent_id}` is reserved", RESERVED_HINT))
     if wrong:
         raise invalid(wrong)
-    record = AgentRecord(
-        agent_id=command.agent_id,
-        name=command.name,
-        owner=command.owner,
-        profile=command.profile,
-        environments=command.environments,
-        status="active",
-        heartbeat_s=command.heartbeat_s,
-        revision=1,
-    )
-    return registered(record, command.by, at, event)
+    return registered(new_record(command.agent_id, command), command.by, at, event)
+
+
+def new_record(agent_id: str, said: AgentDescription) -> AgentRecord:
+    """An agent as people describe it: active, without credentials."""
+    return AgentRecord(agent_id=agent_id, status="active", revision=1, **said.described())
 
 
 def registered(record: AgentRecord, by: str, at: datetime, event: str) -> Change:

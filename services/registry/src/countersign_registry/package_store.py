@@ -9,7 +9,7 @@ import orjson
 
 from countersign_chassis import Connection, Database
 from countersign_contracts.catalogue import FileError
-from countersign_contracts.enrolment import AgentPackage, PackageView
+from countersign_contracts.packages import AgentPackage, PackageView
 
 from .discovery import Difference
 

@@ -11,16 +11,6 @@ from typing import Any, Literal
 
 from countersign_contracts.fleet import AgentPhase
 
-#: Every transition that there is.
-TRANSITIONS: frozenset[tuple[AgentPhase, AgentPhase]] = frozenset(
-    {
-        ("registered", "running"),
-        ("running", "stopped"),
-        ("stopped", "running"),
-        ("running", "failed"),
-        ("failed", "running"),
-    }
-)
 #: An agent has failed after so many intervals without a heartbeat: less than three, the time to notice included.
 PATIENCE = 2.5
 

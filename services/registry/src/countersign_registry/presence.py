@@ -44,7 +44,6 @@ class Presence:
         connection: NatsConnection,
         changed: Counter,
         agents: Gauge,
-        log: Any,
     ) -> None:
         self._db = db
         self._store = store
@@ -52,7 +51,6 @@ class Presence:
         self._connection = connection
         self._changed = changed
         self._agents = agents
-        self._log = log
         self._seen: dict[str, Seen] = {}
         self._heard: dict[str, float] = {}
         self._said: dict[str, Sign] = {}

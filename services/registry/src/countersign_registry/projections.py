@@ -1,4 +1,4 @@
-"""The registry's two buckets: what others see of its rows.
+"""The registry's buckets: what others see of its rows.
 
 A record is always read again right before it is shown, by one registry at a time: so the bucket never goes back to an
 older revision, in whatever order the changes finish. Shown after each change, all at start, and all again when the

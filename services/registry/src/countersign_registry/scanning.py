@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from countersign_contracts.catalogue import FileError
-from countersign_contracts.enrolment import (
+from countersign_contracts.model import now
+from countersign_contracts.packages import (
     ListPackages,
     PackageChanged,
     PackageDiscovered,
@@ -25,7 +26,6 @@ from countersign_contracts.enrolment import (
     Packages,
     PackageView,
 )
-from countersign_contracts.model import now
 
 from .discovery import FILE, MAX_BYTES, Found, conflicts, difference, read_package
 from .outbox import Outbox

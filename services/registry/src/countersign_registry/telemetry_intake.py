@@ -63,27 +63,7 @@ class TelemetryIntake:
     async def _take(
         self, kind: Kind, model: type[LogBatch] | type[MetricReport], deliveries: Sequence[RawDelivery]
     ) -> None:
-        said: dict[Key, tuple[datetime, LogBatch | MetricReport]] = {}
-        waiting: list[RawDelivery] = []
-        for delivery in deliveries:
-            agent_id = subjects.agent_of(delivery.subject)
-            if not self._within(kind, agent_id, delivery):
-                self._drop(
-                    kind, agent_id, "shed", "more than is taken of one agent (COUNTERSIGN_TELEMETRY_BYTES_PER_S)"
-                )
-                continue
-            received_at = _received(delivery.stored_at, now())
-            try:
-                batch = opened(model, delivery.body, received_at)
-            except CountersignError as error:
-                self._drop(kind, agent_id, error.code, error.detail)
-                continue
-            if (agent_id, batch.batch) in said:
-                self._work.became(kind, "repeated")
-                continue
-            said[agent_id, batch.batch] = received_at, batch
-            waiting.append(delivery)
-            await asyncio.sleep(0)  # reading a large one takes milliseconds, and others are to be answered
+        said, waiting = await self._read(kind, model, deliveries)
         if not said:
             return
         try:
@@ -106,6 +86,33 @@ class TelemetryIntake:
             else:
                 self._work.became(kind, "repeated")
         await self._failpoints.hit("registry.after_keep_before_ack")
+
+    async def _read(
+        self, kind: Kind, model: type[LogBatch] | type[MetricReport], deliveries: Sequence[RawDelivery]
+    ) -> tuple[dict[Key, tuple[datetime, LogBatch | MetricReport]], list[RawDelivery]]:
+        """What is to be kept, and what brought it; the rest is dropped and counted."""
+        said: dict[Key, tuple[datetime, LogBatch | MetricReport]] = {}
+        waiting: list[RawDelivery] = []
+        for delivery in deliveries:
+            agent_id = subjects.agent_of(delivery.subject)
+            if not self._within(kind, agent_id, delivery):
+                self._drop(
+                    kind, agent_id, "shed", "more than is taken of one agent (COUNTERSIGN_TELEMETRY_BYTES_PER_S)"
+                )
+                continue
+            received_at = _received(delivery.stored_at, now())
+            try:
+                batch = opened(model, delivery.body, received_at)
+            except CountersignError as error:
+                self._drop(kind, agent_id, error.code, error.detail)
+                continue
+            if (agent_id, batch.batch) in said:
+                self._work.became(kind, "repeated")
+                continue
+            said[agent_id, batch.batch] = received_at, batch
+            waiting.append(delivery)
+            await asyncio.sleep(0)  # reading a large one takes milliseconds, and others are to be answered
+        return said, waiting
 
     def _within(self, kind: Kind, agent_id: str, delivery: RawDelivery) -> bool:
         """What comes again was counted when it came first."""

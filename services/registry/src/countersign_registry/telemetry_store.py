@@ -11,7 +11,7 @@ import asyncpg
 import orjson
 
 from countersign_chassis import Connection, Database
-from countersign_contracts.telemetry import LEVELS, Kind, LogBatch, MetricReport
+from countersign_contracts.telemetry import LEVELS, MEASURED, Kind, LogBatch, MetricReport
 
 # Which batches are new is decided by whoever inserts them first; the order keeps two registries from a deadlock.
 _BATCHES = """
@@ -47,20 +47,7 @@ LOG_COLUMNS = (
     "request_id",
 )
 #: Columns of `agent_metrics` that are fields of a report under the same name.
-REPORT_COLUMNS = (
-    "at",
-    "batch",
-    "interval_s",
-    "events_succeeded",
-    "events_failed",
-    "processing_s",
-    "cpu_s",
-    "memory_bytes",
-    "disk_read_bytes",
-    "disk_written_bytes",
-    "network_received_bytes",
-    "network_sent_bytes",
-)
+REPORT_COLUMNS = ("at", "batch", "interval_s", *MEASURED)
 METRIC_COLUMNS = ("agent_id", "received_at", *REPORT_COLUMNS, "own")
 
 #: Whose batch it is, and its id.

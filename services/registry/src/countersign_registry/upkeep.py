@@ -21,15 +21,7 @@ def update(agent: Agent, command: UpdateAgent, at: datetime, event: str) -> Chan
     if wrong := faults(command.name, command.owner, command.environments):
         raise invalid(wrong)
     before = agent.record
-    after = before.model_copy(
-        update={
-            "name": command.name,
-            "owner": command.owner,
-            "profile": command.profile,
-            "environments": command.environments,
-            "heartbeat_s": command.heartbeat_s,
-        }
-    )
+    after = before.model_copy(update=command.described())
     if after == before:
         return None
     if command.revision is not None and command.revision != before.revision:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
 from countersign_contracts.agent_commands import DeleteAgent, UpdateAgent
 from countersign_contracts.commands import AgentView
 from countersign_contracts.errors import Unavailable
@@ -10,9 +14,12 @@ from countersign_contracts.model import now
 
 from .aftermath import Aftermath
 from .heartbeats import Heartbeats
+from .lifecycle import Agent, Change
 from .outbox import Outbox
 from .store import Store
 from .upkeep import delete, require_known, update
+
+C = TypeVar("C", UpdateAgent, DeleteAgent)
 
 
 class Upkeep:
@@ -26,14 +33,7 @@ class Upkeep:
 
     async def update(self, command: UpdateAgent) -> AgentView:
         """Describe an agent anew. Raises what :func:`.upkeep.update` does, and `not_found`."""
-        at = now()
-        async with self._store.transaction() as connection:
-            known = await self._store.lock(connection, [command.agent_id], at)
-            agent = require_known(known.get(command.agent_id), command.agent_id)
-            change = update(agent, command, at, prefixed("evt"))
-            if change is not None:
-                await self._store.save(connection, change, command.by, at)
-                await self._outbox.add(connection, change.events)
+        change = await self._change(command, update)
         if change is not None:
             await self._aftermath.of(within_s=command.rpc.timeout_s - 1, agents=[command.agent_id])
         return await self._view(command.agent_id)
@@ -43,14 +43,7 @@ class Upkeep:
 
         Raises `not_found`, and :class:`Unavailable` if it is committed and not in force everywhere yet.
         """
-        at = now()
-        async with self._store.transaction() as connection:
-            known = await self._store.lock(connection, [command.agent_id], at)
-            agent = require_known(known.get(command.agent_id), command.agent_id)
-            change = delete(agent, command, at, prefixed("evt"))
-            if change is not None:
-                await self._store.save(connection, change, command.by, at)
-                await self._outbox.add(connection, change.events)
+        await self._change(command, delete)
         behind = await self._aftermath.of(within_s=command.rpc.timeout_s - 1, agents=[command.agent_id], revoke=True)
         if behind:
             raise Unavailable(
@@ -58,6 +51,17 @@ class Upkeep:
                 f" {'; '.join(behind)}. It is retried until it is"
             )
         return await self._view(command.agent_id)
+
+    async def _change(self, command: C, decide: Callable[[Agent, C, datetime, str], Change | None]) -> Change | None:
+        at = now()
+        async with self._store.transaction() as connection:
+            known = await self._store.lock(connection, [command.agent_id], at)
+            agent = require_known(known.get(command.agent_id), command.agent_id)
+            change = decide(agent, command, at, prefixed("evt"))
+            if change is not None:
+                await self._store.save(connection, change, command.by, at)
+                await self._outbox.add(connection, change.events)
+        return change
 
     async def _view(self, agent_id: str) -> AgentView:
         agent = require_known(await self._store.find(agent_id, now()), agent_id)

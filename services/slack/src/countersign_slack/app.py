@@ -8,18 +8,23 @@ from countersign_contracts.slack_commands import HandleSlackRequest
 
 from .alert_intake import AlertIntake
 from .app_in_slack import make_app
+from .ballots import Ballots
 from .calls import Slack
 from .commands import SlashCommands
 from .intake import Intake
+from .more_votes import MoreVotes
 from .over_http import OverHttp
 from .over_socket import OverSocket
 from .people import People
 from .poster import Poster
 from .refusals import Refusals
+from .revoking import Revoking
 from .secrets_folder import read_workspace
 from .settings import Settings
+from .several import SeveralVotes
 from .store import Store
 from .voting import Voting
+from .whispers import Whispers
 
 #: Channels that one replica sends in at once: one that does not answer holds up no other.
 _POSTERS = ("poster-1", "poster-2", "poster-3", "poster-4")
@@ -55,9 +60,25 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         failpoints,
     )
     alerts = AlertIntake(store, workspace.channels, poster.wake)
-    voting = Voting(service.bus, store, slack, people, refusals, log, votes)
+    ballots, whispers = Ballots(service.bus, votes), Whispers(slack, log)
+    voting = Voting(service.bus, ballots, store, slack, people, whispers, refusals, log)
+    more_votes = MoreVotes(service.bus, ballots, people, refusals)
+    several_votes = SeveralVotes(service.bus, ballots, slack, people, whispers, refusals, log)
+    revoking = Revoking(service.bus, slack, people, whispers, refusals, log)
     commands = SlashCommands(service.bus, people, refusals, used)
-    bolt = make_app(settings, workspace.signing_secret, slack, voting, commands, refusals, log)
+    bolt = make_app(
+        settings,
+        workspace.signing_secret,
+        slack,
+        voting,
+        more_votes,
+        several_votes,
+        revoking,
+        whispers,
+        commands,
+        refusals,
+        log,
+    )
 
     service.on_start(slack.open)
     service.on_stop(slack.close)

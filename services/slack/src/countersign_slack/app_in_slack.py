@@ -13,11 +13,18 @@ from slack_bolt.response import BoltResponse
 
 from .calls import Slack, SlackAway, SlackLimits, SlackRefused
 from .commands import SlashCommands, typed
+from .more_forms import ALLOW_FORM, CHANGE_FORM
+from .more_votes import MoreVotes
 from .people import identity_of
 from .refusals import Refusals
-from .rendering import APPROVE, REJECT
+from .rendering import ALLOW, APPROVE, CHANGE, REJECT
+from .revoking import Revoking
 from .settings import Settings
+from .several import SeveralVotes
+from .several_form import DECIDE, SEVERAL_FORM
+from .standing_list import REVOKE, REVOKE_FORM
 from .voting import Voting
+from .whispers import Filled, Whispers
 
 COMMAND = "/countersign"
 _ID = re.compile(r"^[A-Z0-9]{1,32}$")
@@ -28,6 +35,10 @@ def make_app(
     signing_secret: str | None,
     slack: Slack,
     voting: Voting,
+    more_votes: MoreVotes,
+    several_votes: SeveralVotes,
+    revoking: Revoking,
+    whispers: Whispers,
     commands: SlashCommands,
     refusals: Refusals,
     log: Any,
@@ -63,6 +74,8 @@ def make_app(
 
     @app.action(APPROVE)
     @app.action(REJECT)
+    @app.action(CHANGE)
+    @app.action(ALLOW)
     async def pressed(ack: Any, body: dict[str, Any]) -> None:
         await ack()
         await voting.pressed(body, identity_in(body))
@@ -73,10 +86,46 @@ def make_app(
         await ack()
         await voting.submitted(body, identity_in(body))
 
+    @app.view(CHANGE_FORM)
+    @app.view(ALLOW_FORM)
+    async def submitted_with_more(ack: Any, body: dict[str, Any]) -> None:
+        await settle(ack, await more_votes.submitted(body, identity_in(body)))
+
+    @app.action(DECIDE)
+    async def pressed_for_several(ack: Any, body: dict[str, Any]) -> None:
+        await ack()
+        await several_votes.pressed(body, identity_in(body))
+
+    @app.view(SEVERAL_FORM)
+    async def submitted_for_several(ack: Any, body: dict[str, Any]) -> None:
+        several = await several_votes.read(body, identity_in(body))
+        await settle(ack, Filled(several.errors))
+        if not several.errors:
+            await several_votes.cast(several, identity_in(body))
+
+    @app.action(REVOKE)
+    async def pressed_to_revoke(ack: Any, body: dict[str, Any]) -> None:
+        await ack()
+        await revoking.pressed(body, identity_in(body))
+
+    @app.view(REVOKE_FORM)
+    async def submitted_to_revoke(ack: Any, body: dict[str, Any]) -> None:
+        await settle(ack, await revoking.submitted(body, identity_in(body)))
+
+    async def settle(ack: Any, filled: Filled) -> None:
+        """Close the form, or keep it open with what is wrong; tell the rest."""
+        if filled.errors:
+            await ack(response_action="errors", errors=filled.errors)
+        else:
+            await ack()
+        if filled.told:
+            await whispers.answer(filled.where, filled.told)
+
     @app.command(COMMAND)
     async def ordered(ack: Any, respond: Any, body: dict[str, Any]) -> None:
         await ack()
-        await respond(text=await commands.answer(typed(body), identity_in(body)), response_type="ephemeral")
+        answer = await commands.answer(typed(body), identity_in(body))
+        await respond(text=answer.text, blocks=answer.blocks, response_type="ephemeral")
 
     @app.error
     async def failed(error: Exception) -> None:

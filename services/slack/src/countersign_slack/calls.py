@@ -10,6 +10,7 @@ import aiohttp
 from prometheus_client import Counter
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.webhook.async_client import AsyncWebhookClient
 
 _LEARN_S = 5.0
 
@@ -102,6 +103,25 @@ class Slack:
         self.trouble = None
         data: dict[str, Any] = answer.data if isinstance(answer.data, dict) else {}
         return data
+
+    async def respond(self, url: str, text: str) -> None:
+        """Answer at the address that came with a payload, seen by who sent it alone; it works for half an hour.
+
+        Raises as :meth:`call` does.
+        """
+        webhook = AsyncWebhookClient(
+            url, timeout=max(1, round(self._timeout_s)), session=self.client.session, retry_handlers=[]
+        )
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                answer = await webhook.send(text=text, response_type="ephemeral", replace_original=False)
+        except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as error:
+            self._calls.labels("response_url", "away").inc()
+            raise SlackAway(f"Slack does not answer: {str(error) or type(error).__name__}") from None
+        if answer.status_code >= 400:
+            self._calls.labels("response_url", "refused").inc()
+            raise SlackRefused(f"status {answer.status_code}")
+        self._calls.labels("response_url", "ok").inc()
 
     def _meaning(self, method: str, error: SlackApiError) -> Exception:
         response = error.response

@@ -13,12 +13,15 @@ from typing import Any
 from countersign_contracts.approval_commands import ApprovalView, StageView
 from countersign_contracts.approvals import Vote
 
+from .blocks import PIECE, button, comment, context, form, mrkdwn, section, sections
+from .offers import EXACT, is_whole, limits_ahead, narrowable, shown_args
 from .words import code, cut_json, exact_json, pieces, when
 
 APPROVE, REJECT = "countersign_approve", "countersign_reject"
+#: Approve narrower arguments; approve, and allow alike actions ahead. Only where the rule allows it.
+CHANGE, ALLOW = "countersign_change", "countersign_allow"
 #: Slack refuses messages with more text than about 13,000 characters in all.
 MESSAGE_LIMIT = 12_000
-_PIECE = 2900
 
 _TITLES = {
     "pending": "Approval needed",
@@ -63,7 +66,7 @@ class Limits:
     names: int
 
 
-FULL = Limits(exact=5000, arguments=15, argument=200, text=1000, reasons=8, reason=300, votes=12, comment=300, names=8)
+FULL = Limits(exact=EXACT, arguments=15, argument=200, text=1000, reasons=8, reason=300, votes=12, comment=300, names=8)
 #: What is shown of the worst that the contracts let through: it fits whatever the rest is.
 LEAST = Limits(exact=1000, arguments=8, argument=60, text=200, reasons=3, reason=100, votes=4, comment=80, names=2)
 
@@ -95,67 +98,55 @@ def _message(view: ApprovalView, outcome: Outcome | None, limits: Limits) -> dic
         *_progress(view, limits),
     ]
     if outcome is not None:
-        blocks.append(_text(f"{':heavy_check_mark:' if outcome.well else ':warning:'} {outcome.text}"))
+        blocks.append(section(f"{':heavy_check_mark:' if outcome.well else ':warning:'} {outcome.text}"))
     blocks += _decide(view) if view.state == "pending" else []
     blocks.append(
-        _small(f"`{view.approval_id}` · digest `{action.digest}` · `countersign approvals show {view.approval_id}`")
+        context(f"`{view.approval_id}` · digest `{action.digest}` · `countersign approvals show {view.approval_id}`")
     )
     return {"text": f"{_SIGNS[view.state]} {head}, asked by {action.agent_id}", "blocks": blocks}
 
 
 def arguments(view: ApprovalView, limits: Limits = FULL) -> list[dict[str, Any]]:
     """The exact arguments; or of each the beginning, and where they can be seen in full."""
-    args = view.shown_args if view.shown_args is not None else view.action.args
+    args = shown_args(view)
     if not args:
-        return [_text("*Arguments*  none")]
+        return [section("*Arguments*  none")]
     units = exact_json(args)
-    if sum(map(len, units)) <= limits.exact:
+    if is_whole(view, limits.exact):
         hidden = "; sensitive values are not shown" if view.shown_args is not None else ""
-        shown = [_text(f"```{piece}```") for piece in pieces(units, _PIECE)]
-        return [_text(f"*Exact arguments* (JSON{hidden})"), *shown]
+        shown = [section(f"```{piece}```") for piece in pieces(units, PIECE)]
+        return [section(f"*Exact arguments* (JSON{hidden})"), *shown]
     first = list(args)[: limits.arguments]
     lines = [f"{code(name, 100)} `{cut_json(args[name], limits.argument)}`" for name in first]
     if len(args) > len(first):
         lines.append(f"… and {len(args) - len(first)} more")
     return [
-        _text(
+        section(
             f":warning: *The arguments cannot be shown in full here* ({len(units):,} characters). Before you decide,"
             f" see them with `countersign approvals show {view.approval_id}`. They begin with:"
         ),
-        *_lines(lines),
+        *sections(lines),
     ]
 
 
 def modal(view: ApprovalView, vote: str, private: str) -> dict[str, Any]:
     """The form for the reason; ``private`` comes back with it."""
     approving = vote == "approve"
+    word = "Approve" if approving else "Reject"
+    about = [subject(view), *arguments(view)]
+    return form(
+        "countersign_vote",
+        word,
+        word,
+        private,
+        [*about, comment("Comment" if approving else "Why not", optional=approving)],
+    )
+
+
+def subject(view: ApprovalView) -> dict[str, Any]:
+    """What a form is about, and the digest that is voted on."""
     action = view.action
-    return {
-        "type": "modal",
-        "callback_id": "countersign_vote",
-        "private_metadata": private,
-        "title": _plain("Approve" if approving else "Reject"),
-        "submit": _plain("Approve" if approving else "Reject"),
-        "close": _plain("Back"),
-        "blocks": [
-            _text(f"*{action.tool}* in *{action.env}*, asked by *{action.agent_id}*\nDigest `{action.digest}`"),
-            *arguments(view),
-            {
-                "type": "input",
-                "block_id": "comment",
-                "optional": approving,
-                "label": _plain("Comment" if approving else "Why not"),
-                "hint": _plain("The requester reads it, and it goes on record."),
-                "element": {
-                    "type": "plain_text_input",
-                    "action_id": "comment",
-                    "multiline": True,
-                    "max_length": 2000,
-                    **({} if approving else {"min_length": 1}),
-                },
-            },
-        ],
-    }
+    return section(f"*{action.tool}* in *{action.env}*, asked by *{action.agent_id}*\nDigest `{action.digest}`")
 
 
 def _what(view: ApprovalView, limits: Limits) -> list[dict[str, Any]]:
@@ -178,7 +169,7 @@ def _what(view: ApprovalView, limits: Limits) -> list[dict[str, Any]]:
         fields.append(f"*On behalf of*\n{chain}{more}")
     if action.session_id:
         fields.append(f"*Session*\n{code(action.session_id, 160)}")
-    found = [{"type": "section", "fields": [_mrkdwn(field) for field in fields]}]
+    found = [{"type": "section", "fields": [mrkdwn(field) for field in fields]}]
     for label, text in (
         ("The tool", view.tool_description),
         ("It touches", view.resource),
@@ -186,9 +177,9 @@ def _what(view: ApprovalView, limits: Limits) -> list[dict[str, Any]]:
         ("The agent's reason", action.reason),
     ):
         if text:
-            found.append(_text(f"*{label}*\n{code(text, limits.text)}"))
+            found.append(section(f"*{label}*\n{code(text, limits.text)}"))
     if view.amends:
-        found.append(_text(f"*Changed by an approver* from `{view.amends}`"))
+        found.append(section(f"*Changed by an approver* from `{view.amends}`"))
     return found
 
 
@@ -202,7 +193,7 @@ def _why(view: ApprovalView, limits: Limits) -> list[dict[str, Any]]:
     if view.decision.policies:
         named = ", ".join(code(policy, 120) for policy in view.decision.policies[: limits.reasons])
         reasons.append(f"Decided by {named}")
-    return _lines([f"*Why it needs approval* (rule `{view.asked_by.rule}`)", *reasons])
+    return sections([f"*Why it needs approval* (rule `{view.asked_by.rule}`)", *reasons])
 
 
 def _progress(view: ApprovalView, limits: Limits) -> list[dict[str, Any]]:
@@ -219,7 +210,7 @@ def _progress(view: ApprovalView, limits: Limits) -> list[dict[str, Any]]:
         lines.append(f"{_SIGNS[view.state]} *{_TITLES[view.state]}*{at}")
     if view.amended_as:
         lines.append(f"What runs instead is `{view.amended_as}`, decided anew")
-    return _lines(lines)
+    return sections(lines)
 
 
 def _stage(stage: StageView, limits: Limits) -> str:
@@ -242,19 +233,21 @@ def _decide(view: ApprovalView) -> list[dict[str, Any]]:
     """The buttons; each carries the approval and the digest of what stands above it."""
     value = f"{view.approval_id} {view.action.digest}"
     strong = any(stage.state == "open" and stage.assurance == "strong" for stage in view.stages)
-    buttons = [
-        {"type": "button", "action_id": REJECT, "style": "danger", "text": _plain("Reject…"), "value": value},
-    ]
+    reject = button(REJECT, "Reject…", value, "danger")
     if strong:
         return [
-            _text(
+            section(
                 ":key: Approving takes a fresh one-time code, which Slack is no place for:"
                 f" `countersign approvals approve {view.approval_id}`"
             ),
-            {"type": "actions", "block_id": "countersign_decide", "elements": buttons},
+            {"type": "actions", "block_id": "countersign_decide", "elements": [reject]},
         ]
-    approve = {"type": "button", "action_id": APPROVE, "style": "primary", "text": _plain("Approve…"), "value": value}
-    return [{"type": "actions", "block_id": "countersign_decide", "elements": [approve, *buttons]}]
+    buttons = [button(APPROVE, "Approve…", value, "primary"), reject]
+    if narrowable(view):
+        buttons.append(button(CHANGE, "Approve with changes…", value))
+    if limits_ahead(view) is not None:
+        buttons.append(button(ALLOW, "Approve, and alike ahead…", value))
+    return [{"type": "actions", "block_id": "countersign_decide", "elements": buttons}]
 
 
 def pending_list(views: Sequence[ApprovalView], more: bool) -> str:
@@ -269,30 +262,3 @@ def pending_list(views: Sequence[ApprovalView], more: bool) -> str:
     return "\n".join(
         [f"{len(views)} wait for you:", *lines, *(["… and more: `countersign approvals list`"] if more else [])]
     )
-
-
-def _plain(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": text, "emoji": False}
-
-
-def _mrkdwn(text: str) -> dict[str, Any]:
-    return {"type": "mrkdwn", "text": text, "verbatim": True}
-
-
-def _text(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": _mrkdwn(text)}
-
-
-def _small(text: str) -> dict[str, Any]:
-    return {"type": "context", "elements": [_mrkdwn(text)]}
-
-
-def _lines(lines: Sequence[str]) -> list[dict[str, Any]]:
-    """Lines put together in as few texts as hold them; no line is broken."""
-    found: list[str] = []
-    for line in lines:
-        if found and len(found[-1]) + 1 + len(line) <= _PIECE:
-            found[-1] += "\n" + line
-        else:
-            found.append(line)
-    return [_text(piece) for piece in found]

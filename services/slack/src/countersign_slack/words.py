@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from countersign_contracts.plain_text import printable
+from countersign_contracts.plain_text import one_line, printable
 
 TEXT_LIMIT = 3000
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
@@ -37,6 +37,11 @@ def plain(text: str, limit: int = 600) -> str:
     return _cut(_units(text.replace("\n", "\\n"), lambda c: c if c == "`" else _plain_escape(c)), limit, len(text))
 
 
+def unmarked(text: str, limit: int = 400) -> str:
+    """Our own words where Slack shows no markup: on one line, with nothing that hides."""
+    return one_line(text.replace("`", ""), limit)
+
+
 def when(at: datetime) -> str:
     """A time, in the reader's zone."""
     return f"<!date^{int(at.timestamp())}^{{date_short_pretty}} {{time}}|{at:%Y-%m-%d %H:%M} UTC>"
@@ -45,6 +50,13 @@ def when(at: datetime) -> str:
 def exact_json(value: Any) -> list[str]:
     """A JSON value as text that anybody can copy: valid JSON for exactly this value, in units that must not be cut."""
     return list(_units(json.dumps(value, ensure_ascii=False, indent=2), _json_escape))
+
+
+def typable_json(value: Any) -> str:
+    """A JSON value on one line, to be edited in a field: valid JSON for exactly this value, whatever a client makes of
+    signs that mean something to Slack."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(_json_escape(c) if c in _ESCAPES or printable(c) != c else c for c in text)
 
 
 def cut_json(value: Any, limit: int) -> str:

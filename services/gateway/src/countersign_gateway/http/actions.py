@@ -17,7 +17,7 @@ from countersign_contracts.model import Frozen, Time
 from ..credentials import AgentIdentity, Identity, PersonIdentity
 from ..store import Accepted
 from ..submission import Submission, Words, check_identity, read_submission, wait_seconds
-from .context import Either, Needs, OnlyAgents, Parts, PartsOf, body_of
+from .context import Either, Needs, OnlyAgents, Parts, PartsOf, Reader, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1/actions", tags=["actions"], responses=RESPONSES)
@@ -216,7 +216,7 @@ async def reconcile(
 
 
 @router.get("/{request_id}/execution", response_model=ExecutionView)
-async def execution(request_id: str, person: Annotated[PersonIdentity, Depends(Needs("read"))], parts: PartsOf) -> Any:
+async def execution(request_id: str, person: Reader, parts: PartsOf) -> Any:
     """The execution as the executor has it."""
     await visible(parts, person, request_id)
     return await parts.bus.ask(GetExecution(request_id=request_id))

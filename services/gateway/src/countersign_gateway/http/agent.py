@@ -5,39 +5,33 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
+from countersign_contracts import fleet
 from countersign_contracts.agent_commands import DeleteAgent, UpdateAgent
 from countersign_contracts.commands import AgentView
 from countersign_contracts.errors import CountersignError, Malformed
-from countersign_contracts.fleet import HEARTBEAT_S, Owner
-from countersign_contracts.ids import AgentId, Env, ProfileName
+from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 from countersign_contracts.observation import OBSERVES_AT_MOST_S, OBSERVES_S, IssuedObserver, IssueObserver
 
-from ..credentials import PersonIdentity
 from ..submission import Words
-from .context import Needs, PartsOf
+from .context import Operator, PartsOf
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1/agents", responses=RESPONSES, tags=["agents"])
 
-Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
 IfMatch = Annotated[
     str | None, Header(max_length=64, description='the ETag the agent was read with, e.g. `"7"`: refused if it changed')
 ]
 _ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
 
 
-class AgentDescription(Frozen):
+class AgentDescription(fleet.AgentDescription):
     """All that people say of an agent."""
 
     name: Words = Field(min_length=1, max_length=128)
-    owner: Owner
-    profile: ProfileName
-    environments: tuple[Env, ...] = Field(min_length=1)
-    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
 
 
 def etag(view: AgentView) -> str:
@@ -78,16 +72,7 @@ async def update_agent(
 ) -> Any:
     """Replace what people say of an agent. The same again changes nothing; an agent that there is not is no new one."""
     view: AgentView = await parts.bus.ask(
-        UpdateAgent(
-            agent_id=agent_id,
-            name=body.name,
-            owner=body.owner,
-            profile=body.profile,
-            environments=body.environments,
-            heartbeat_s=body.heartbeat_s,
-            revision=revision_of(if_match),
-            by=person.name,
-        )
+        UpdateAgent(agent_id=agent_id, **body.described(), revision=revision_of(if_match), by=person.name)
     )
     await parts.agents.reach(agent_id, view.agent.revision)
     response.headers["ETag"] = etag(view)

@@ -26,12 +26,10 @@ from countersign_contracts.model import Frozen
 
 from ..credentials import PersonIdentity
 from ..submission import Words
-from .context import Needs, PartsOf
+from .context import Needs, Operator, PartsOf, Reader
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES, tags=["alerts"])
-
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 
 
 class AcknowledgeBody(Frozen):
@@ -64,9 +62,7 @@ async def alert(alert_id: AlertId, _: Reader, parts: PartsOf) -> Any:
 
 
 @router.post("/alerts/{alert_id}/acknowledge", response_model=Alert)
-async def acknowledge_alert(
-    alert_id: AlertId, body: AcknowledgeBody, person: Annotated[PersonIdentity, Depends(Needs("fleet"))], parts: PartsOf
-) -> Any:
+async def acknowledge_alert(alert_id: AlertId, body: AcknowledgeBody, person: Operator, parts: PartsOf) -> Any:
     """Say that somebody has seen it. It stays active until it is resolved."""
     return await parts.bus.ask(AcknowledgeAlert(alert_id=alert_id, by=person.name, comment=body.comment))
 

@@ -27,6 +27,7 @@ from . import (
     tokens,
     webhooks,
 )
+from .bounded import Bounded
 from .context import Parts, PartsOf, Public
 from .slack import slack_router
 from .versioning import Versioning
@@ -66,6 +67,7 @@ def make_app(parts: Parts | None, health: Sequence[BaseRoute], log: Any, version
     app.state.parts = parts
     problems.install(app, log)
     app.add_middleware(Versioning)
+    app.add_middleware(Bounded)
     app.router.routes.extend(health)
     app.include_router(actions.router)
     app.include_router(approvals.router)

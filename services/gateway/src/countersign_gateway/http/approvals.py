@@ -34,12 +34,11 @@ from countersign_contracts.people_commands import OneTimeCode, VerifyTotp
 from ..credentials import PersonIdentity
 from ..followers import Follower
 from ..submission import Words, check_shape
-from .context import Needs, Parts, PartsOf
+from .context import Needs, Parts, PartsOf, Reader
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1/approvals", tags=["approvals"], responses=RESPONSES)
 
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 Voter = Annotated[PersonIdentity, Depends(Needs("vote"))]
 
 #: Approvals that one step votes on, and how many of them at once.

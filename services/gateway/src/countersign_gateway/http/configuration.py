@@ -24,15 +24,13 @@ from countersign_contracts.fleet import AgentType
 from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
 
-from ..credentials import AgentIdentity, PersonIdentity
+from ..credentials import AgentIdentity
 from ..submission import Words
-from .context import Needs, OnlyAgents, Parts, PartsOf
+from .context import OnlyAgents, Operator, Parts, PartsOf, Reader
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES, tags=["configuration"])
 
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
-Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
 Itself = Annotated[AgentIdentity, Depends(OnlyAgents("its own configuration"))]
 OwnLayer = Literal["agent", "runtime"]
 #: Versions are 32-bit numbers there.

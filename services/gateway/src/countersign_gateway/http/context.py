@@ -98,6 +98,11 @@ class Needs:
         return require_person(caller, self.permission)
 
 
+#: A person who may see what there is; one who may order agents about.
+Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
+Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
+
+
 class Either:
     """A dependency: an agent, for what ``agents`` says, or a person with a role that allows ``permission``."""
 

@@ -17,10 +17,8 @@ from countersign_contracts.enrolment import (
     DiscoveryTokens,
     IssuedDiscoveryToken,
     ListDiscoveryTokens,
-    ListPackages,
     OrderAgents,
     Ordered,
-    Packages,
     Registered,
     RegisterWithToken,
     Registration,
@@ -30,33 +28,28 @@ from countersign_contracts.enrolment import (
     RevokeDiscoveryToken,
     TokenGrant,
 )
-from countersign_contracts.fleet import HEARTBEAT_S, AgentStatus, AgentType, Owner
-from countersign_contracts.ids import AgentId, Env, ProfileName
+from countersign_contracts.fleet import AgentStatus, AgentType
+from countersign_contracts.ids import AgentId
 from countersign_contracts.model import Frozen
+from countersign_contracts.packages import ListPackages, Packages
 
-from ..credentials import PersonIdentity, require_person
+from ..credentials import require_person
 from ..submission import Words
-from .context import Access, Needs, Parts, PartsOf, Public, Scheme, identify, parts_of
+from .agent import AgentDescription
+from .context import Access, Operator, Parts, PartsOf, Public, Reader, Scheme, identify, parts_of
 from .problems import AS_AGENT, AS_PERSON, RESPONSES
 
 router = APIRouter(prefix="/api/v1/agents", responses=RESPONSES, tags=["agents"])
 
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
-Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
 After = Annotated[str | None, Query(max_length=64, pattern=r"^[a-z0-9_-]*$")]
 
 _ORDERS: dict[str, AgentStatus] = {"pause": "paused", "resume": "active", "revoke": "revoked"}
 
 
-class AgentBody(Frozen):
+class AgentBody(AgentDescription):
     """A new agent, as a person describes it."""
 
     agent_id: AgentId
-    name: Words = Field(min_length=1, max_length=128)
-    owner: Owner
-    profile: ProfileName
-    environments: tuple[Env, ...] = Field(min_length=1)
-    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
 
 
 def _whose(body: Any) -> str:
@@ -103,14 +96,9 @@ async def packages(
     return await parts.bus.ask(ListPackages(limit=limit, after=after))
 
 
-class TokenBody(Frozen):
+class TokenBody(TokenGrant):
     """What whoever registers with the token becomes, and for how long and how often it is good."""
 
-    agent_type: AgentType
-    owner: Owner
-    profile: ProfileName
-    environments: tuple[Env, ...] = Field(min_length=1)
-    heartbeat_s: int = Field(default=HEARTBEAT_S, ge=1, le=3600, description="seconds between two heartbeats")
     expires_in_s: int = Field(default=3600, ge=1, le=31_536_000)
     uses: int = Field(default=1, ge=1, le=10_000, description="how many agents may register with it")
 
@@ -118,13 +106,7 @@ class TokenBody(Frozen):
 @router.post("/tokens", response_model=IssuedDiscoveryToken, status_code=201)
 async def create_discovery_token(body: TokenBody, person: Operator, parts: PartsOf) -> Any:
     """A discovery token; its secret is shown this once."""
-    grant = TokenGrant(
-        agent_type=body.agent_type,
-        owner=body.owner,
-        profile=body.profile,
-        environments=body.environments,
-        heartbeat_s=body.heartbeat_s,
-    )
+    grant = TokenGrant(**{name: getattr(body, name) for name in TokenGrant.model_fields})
     return await parts.bus.ask(
         CreateDiscoveryToken(grant=grant, expires_in_s=body.expires_in_s, uses=body.uses, by=person.name)
     )

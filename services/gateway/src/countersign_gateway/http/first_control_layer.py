@@ -126,9 +126,6 @@ async def first_timeline(
     return {"timeline": items}
 
 
-_TYPES = {"read": "read", "write": "write", "destructive": "destructive", "external": "external"}
-
-
 def first_item(trail: tuple[TimelineEntry, ...]) -> dict[str, Any]:
     """One action of the trail in the old form."""
     item: dict[str, Any] = {
@@ -151,7 +148,7 @@ def first_item(trail: tuple[TimelineEntry, ...]) -> dict[str, Any]:
         if decision := body.get("decision"):
             item["decision"] = {"hold": "pending"}.get(decision["outcome"], decision["outcome"])
             item["risk_level"] = decision.get("risk")
-            item["action_type"] = _TYPES.get(decision.get("effect", ""))
+            item["action_type"] = decision.get("effect")
             item["guardrail_events"] = [
                 {"guardrail": use["name"], "triggered": use.get("exceeded", False), "details": use}
                 for use in decision.get("guardrails", [])

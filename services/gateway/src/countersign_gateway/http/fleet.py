@@ -25,14 +25,11 @@ from countersign_contracts.model import Frozen
 from ..credentials import AgentIdentity, PersonIdentity
 from ..submission import Words
 from .agent import etag
-from .context import Needs, OnlyAgents, Parts, PartsOf, body_of
+from .context import OnlyAgents, Operator, Parts, PartsOf, Reader, body_of
 from .enrolment import EitherBody, register_itself, registrant
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
-
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
-Operator = Annotated[PersonIdentity, Depends(Needs("fleet"))]
 
 
 class StatusBody(Frozen):
@@ -84,17 +81,7 @@ async def register(body: EitherBody, request: Request, parts: PartsOf) -> Any:
     if isinstance(body, Registration):
         return await register_itself(body, parts)
     person: PersonIdentity = request.state.registrant
-    view = await parts.bus.ask(
-        RegisterAgent(
-            agent_id=body.agent_id,
-            name=body.name,
-            owner=body.owner,
-            profile=body.profile,
-            environments=body.environments,
-            heartbeat_s=body.heartbeat_s,
-            by=person.name,
-        )
-    )
+    view = await parts.bus.ask(RegisterAgent(agent_id=body.agent_id, **body.described(), by=person.name))
     return await _seen(parts, view)
 
 

@@ -29,15 +29,13 @@ from countersign_contracts.model import Frozen, Time
 
 from ..credentials import AgentIdentity, Identity, PersonIdentity
 from ..submission import Words
-from .context import Either, Needs, PartsOf
+from .context import Either, Needs, PartsOf, Reader
 from .problems import RESPONSES
 
 #: A sequence of the ledger is a 64-bit number there.
 MAX_SEQ = 2**63 - 1
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
-
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 
 
 class StopBody(Frozen):

@@ -24,15 +24,14 @@ from countersign_contracts.telemetry import (
     ReadMetrics,
 )
 
-from ..credentials import AgentIdentity, PersonIdentity, require_person
+from ..credentials import AgentIdentity, require_person
 from ..following_agents import AgentFollower, Interest
 from ..submission import Words
-from .context import Needs, OnlyAgents, Parts, PartsOf, body_of
+from .context import OnlyAgents, Parts, PartsOf, Reader, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", tags=["telemetry"], responses=RESPONSES)
 
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 Itself = Annotated[AgentIdentity, Depends(OnlyAgents("its own telemetry"))]
 Level = Annotated[LogLevel | None, Query(description="this level and above", examples=["warning"])]
 Text = Annotated[

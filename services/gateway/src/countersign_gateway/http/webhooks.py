@@ -20,12 +20,10 @@ from countersign_contracts.webhook_commands import (
 
 from ..credentials import PersonIdentity
 from ..submission import Words
-from .context import Needs, PartsOf
+from .context import Needs, PartsOf, Reader
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1", responses=RESPONSES)
-
-Reader = Annotated[PersonIdentity, Depends(Needs("read"))]
 
 
 class RepeatBody(Frozen):
