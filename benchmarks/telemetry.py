@@ -175,11 +175,10 @@ def cpu_seconds(root: int) -> float:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    family: set[int] = set()
-    more = {root}
-    while more:
-        family |= more
-        more = {pid for pid, parent in parents.items() if parent in family} - family
+    family, found = {root}, {root}
+    while found:
+        found = {pid for pid, parent in parents.items() if parent in family} - family
+        family |= found
     return sum(map(_own_cpu_seconds, family))
 
 
