@@ -34,6 +34,7 @@ from countersign_contracts.fleet import AgentRecord, Owner
 from countersign_contracts.ids import new_id
 from countersign_contracts.projection import BUCKETS, open_projection
 from countersign_executor.check import catalogue_errors
+from countersign_executor.secrets import Secrets
 from countersign_gateway.access_tokens import AccessTokens
 from countersign_gateway.credentials import Credentials
 from countersign_gateway.submission import BusSubmission, Submission, make_action, read_submission, wait_seconds
@@ -381,7 +382,7 @@ def test_declared_files(files: list[tuple[str, str]]) -> None:
             continue
     parsed, errors = read_documents(documents)
     tools = {item.name: (item, item.model) for item in parsed if isinstance(item.model, Tool)}
-    errors += catalogue_errors(tools, {}, ())
+    errors += catalogue_errors(tools, {}, Secrets())
     errors += plan_change(documents, (), {}).errors
     errors += plan(read(documents), {}).errors
     assert all(error.message for error in errors)

@@ -9,9 +9,11 @@ import yaml
 
 from countersign_contracts.catalogue import Document, Tool, ToolRecord
 from countersign_executor.change import MAX_PLAN_BYTES, Catalogue, Change, plan_change
+from countersign_executor.secrets import Secrets
 
 TICKETING = Path(__file__).parents[3] / "examples" / "ticketing" / "countersign" / "tools"
 EMPTY = Catalogue({}, 0)
+SECRETS = Secrets({"API_KEY": "hunter2hunter2", "CRM": "hunter3hunter3"}, {"CRM": "crm.example.com"})
 
 CHANGE_ITEM: dict[str, Any] = {
     "kind": "tool",
@@ -68,7 +70,7 @@ def document(value: dict[str, Any], path: str = "tools/x.yaml") -> Document:
 
 def plan(*values: dict[str, Any], catalogue: Catalogue = EMPTY) -> Change:
     documents = [document(value, f"tools/{value['name']}.yaml") for value in values]
-    return plan_change(documents, catalogue, ["API_KEY"])
+    return plan_change(documents, catalogue, SECRETS)
 
 
 def changed(value: dict[str, Any], path: str, to: Any) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def test_sound_tools_have_no_errors() -> None:
 def test_the_examples_tools_are_sound() -> None:
     documents = [Document(path=path.name, text=path.read_text()) for path in sorted(TICKETING.glob("*.yaml"))]
     assert documents
-    assert plan_change(documents, EMPTY, []).plan.errors == ()
+    assert plan_change(documents, EMPTY, Secrets()).plan.errors == ()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +129,12 @@ def test_the_examples_tools_are_sound() -> None:
         ("http/url", "http://[::ffff:10.0.0.1]/items/{item}", "http.url", "allow_private"),
         ("http/method", "GET", "http.body", "no body"),
         ("http/headers", {"Authorization": "${secret:NOPE}"}, "http.headers.Authorization", "no secret `NOPE`"),
+        (
+            "http/headers",
+            {"Authorization": "${secret:CRM}"},
+            "http.headers.Authorization",
+            "not for api.example.com",
+        ),
         ("http/headers", {"Authorization": "${env:HOME}"}, "http.headers.Authorization", "refers to a secret"),
         ("http/headers", {"Idempotency-Key": "x"}, "http.headers.Idempotency-Key", "set by Countersign"),
         ("http/headers", {"host": "evil"}, "http.headers.host", "set by Countersign"),
@@ -160,7 +168,7 @@ def test_a_mistake_is_told_with_its_place(path: str, to: Any, field: str, messag
 def test_an_error_names_the_line() -> None:
     text = "kind: tool\nname: a\neffect: read\narguments:\n  type: object\n  additionalProperties: false\n"
     text += "http:\n  method: GET\n  url: https://h/\n  headers:\n    Host: x\n"
-    (error,) = plan_change([Document(path="a.yaml", text=text)], EMPTY, []).plan.errors
+    (error,) = plan_change([Document(path="a.yaml", text=text)], EMPTY, Secrets()).plan.errors
     assert (error.line, error.field) == (11, "http.headers.Host")
 
 

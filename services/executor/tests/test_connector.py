@@ -413,7 +413,7 @@ def caller(connector: Connector) -> Caller:
 
 
 async def call(caller: Caller, tool: Tool, downstream: Any, gate: Any = open_gate) -> Called:
-    headers = caller.headers(tool, idempotency_key="key-1", traceparent="00-aa-bb-01")
+    headers = caller.headers(tool, "127.0.0.1", idempotency_key="key-1", traceparent="00-aa-bb-01")
     return await caller.call(tool, HttpRequest("POST", downstream.url + "/", b"{}"), headers, gate)
 
 
@@ -464,7 +464,7 @@ async def test_the_gate_closes_between_tries_too(
 
 def test_headers_carry_what_a_downstream_needs(caller: Caller, make_tool: Callable[..., Tool]) -> None:
     tool = make_tool(http={"headers": {"Authorization": "Bearer ${secret:API_KEY}"}})
-    headers = caller.headers(tool, idempotency_key="key-1", traceparent="00-aa-bb-01")
+    headers = caller.headers(tool, "127.0.0.1", idempotency_key="key-1", traceparent="00-aa-bb-01")
     assert headers == {
         "Authorization": "Bearer hunter2hunter2",
         "User-Agent": "countersign/test",
@@ -474,4 +474,4 @@ def test_headers_carry_what_a_downstream_needs(caller: Caller, make_tool: Callab
         "Idempotency-Key": "key-1",
         "traceparent": "00-aa-bb-01",
     }
-    assert "Idempotency-Key" not in caller.headers(tool, idempotency_key=None, traceparent=None)
+    assert "Idempotency-Key" not in caller.headers(tool, "127.0.0.1", idempotency_key=None, traceparent=None)

@@ -11,6 +11,7 @@ from countersign_contracts.ids import new_id
 from countersign_executor.answer import Answer
 from countersign_executor.change import Catalogue, plan_change
 from countersign_executor.probe import Found, judge, pause_s, probe_args
+from countersign_executor.secrets import Secrets
 
 SENT = {"status": 200, "path": "letter.sent", "equals": True}
 READ = """
@@ -93,7 +94,9 @@ def test_pauses_double_up_to_the_longest() -> None:
 def errors(write: str, read: str = READ) -> list[tuple[str, str]]:
     """What `apply` says of the two tools."""
     documents = [Document(path="tools.yaml", text=f"{read}---{write}")]
-    return [(error.field or "", error.message) for error in plan_change(documents, Catalogue({}, 0), []).plan.errors]
+    return [
+        (error.field or "", error.message) for error in plan_change(documents, Catalogue({}, 0), Secrets()).plan.errors
+    ]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from countersign_executor.secrets import (
     MASK,
     Secrets,
     SecretsError,
-    UnknownSecret,
+    SecretWithheld,
     read_secrets,
     references,
     stray_reference,
@@ -25,10 +25,62 @@ TEXTS = st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min
 
 
 def test_a_header_is_filled() -> None:
-    assert SECRETS.fill("Bearer ${secret:API_KEY}") == f"Bearer {KEY}"
+    assert SECRETS.fill("Bearer ${secret:API_KEY}", "any.example") == f"Bearer {KEY}"
     assert references("${secret:A} ${secret:B}") == ("A", "B")
-    with pytest.raises(UnknownSecret, match="NOPE"):
-        SECRETS.fill("${secret:NOPE}")
+    with pytest.raises(SecretWithheld, match="NOPE") as missing:
+        SECRETS.fill("${secret:NOPE}", "any.example")
+    assert missing.value.code == "secret_missing"
+
+
+@pytest.mark.parametrize(
+    ("host", "goes"),
+    [
+        ("api.example.com", True),
+        ("API.example.com", True),
+        ("eu.crm.example.org", True),
+        ("a.b.crm.example.org", True),
+        ("127.0.0.1", True),
+        ("crm.example.org", False),
+        ("evilcrm.example.org", False),
+        ("api.example.com.evil.test", False),
+        ("xapi.example.com", False),
+        ("127.0.0.11", False),
+    ],
+)
+def test_a_secret_goes_only_to_the_hosts_it_is_for(host: str, goes: bool) -> None:
+    secrets = Secrets({"API_KEY": KEY, "OTHER": KEY}, {"API_KEY": "api.example.com, *.CRM.example.org\n127.0.0.1"})
+    assert secrets.fill("${secret:OTHER}", host) == KEY
+    if goes:
+        assert secrets.fill("${secret:API_KEY}", host) == KEY
+    else:
+        with pytest.raises(SecretWithheld, match=r"secret `API_KEY` is for api\.example\.com, ") as withheld:
+            secrets.fill("x ${secret:API_KEY}", host)
+        assert withheld.value.code == "secret_withheld"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "said"),
+    [("", "names no host"), (" ,\n", "names no host"), ("https://a.example", "is no host"), ("*", "is no host")],
+)
+def test_hosts_that_are_none_are_refused(tmp_path: Path, hosts: str, said: str) -> None:
+    (tmp_path / "API_KEY").write_text(KEY)
+    (tmp_path / "API_KEY.hosts").write_text(hosts)
+    with pytest.raises(SecretsError, match=said):
+        read_secrets(tmp_path)
+
+
+def test_hosts_are_read_from_a_folder_and_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "API_KEY").write_text(KEY)
+    (tmp_path / "API_KEY.hosts").write_text("a.example\nb.example\n")
+    assert read_secrets(tmp_path).names == ("API_KEY",)
+    assert read_secrets(tmp_path).hosts("API_KEY") == ("a.example", "b.example")
+    file = tmp_path / "secrets"
+    file.touch(mode=0o600)
+    file.write_text(f"API_KEY={KEY}\nAPI_KEY.hosts=a.example\n")
+    assert read_secrets(file).hosts("API_KEY") == ("a.example",)
+    file.write_text("OTHER.hosts=a.example\n")
+    with pytest.raises(SecretsError, match="no secret OTHER"):
+        read_secrets(file)
 
 
 @pytest.mark.parametrize("template", ["${env:HOME}", "${secret:}", "${secret:a b}", "${", "${secret:A"])
@@ -94,14 +146,14 @@ def test_a_private_file_is_read(tmp_path: Path) -> None:
     path.chmod(0o600)
     secrets = read_secrets(path)
     assert secrets.names == ("API_KEY", "TOKEN")
-    assert secrets.fill("${secret:API_KEY}") == "abc=defgh"
+    assert secrets.fill("${secret:API_KEY}", "any.example") == "abc=defgh"
 
 
 def test_a_folder_is_read_as_containers_mount_it(tmp_path: Path) -> None:
     (tmp_path / "..data").mkdir()
     (tmp_path / ".hidden").write_text("not this one")
     (tmp_path / "API_KEY").write_text("abcdefgh\n")
-    assert read_secrets(tmp_path).fill("${secret:API_KEY}") == "abcdefgh"
+    assert read_secrets(tmp_path).fill("${secret:API_KEY}", "any.example") == "abcdefgh"
 
 
 def test_no_path_means_no_secrets() -> None:

@@ -51,7 +51,7 @@ from .recovery import (
     decide_repeat,
 )
 from .request import InvalidArguments
-from .secrets import UnknownSecret
+from .secrets import SecretWithheld
 from .slots import Slots
 from .stops import Stops, stopped
 from .work import Bury, NotNow, Ready, Say, Settlement, Work, stored_events
@@ -176,12 +176,12 @@ class Actions:
             if opened.texts is not None:
                 request = replace(request, sensitive=opened.texts)
             headers = self._caller.headers(
-                admitted.tool, idempotency_key=action.request_id, traceparent=work.traceparent
+                admitted.tool, endpoint.host, idempotency_key=action.request_id, traceparent=work.traceparent
             )
         except InvalidArguments as error:
             raise refuse("invalid_arguments", str(error)) from None
-        except UnknownSecret as error:
-            raise refuse("secret_missing", f"the executor has no secret `{error}`") from None
+        except SecretWithheld as error:
+            raise refuse(error.code, str(error)) from None
         require_opened(request)
         if admitted.tool.facts:
             await self._require_facts(admitted, work.traceparent)

@@ -51,10 +51,10 @@ class Caller:
         self._on_retry = on_retry
         self._chance = random.SystemRandom()
 
-    def headers(self, tool: Tool, *, idempotency_key: str | None, traceparent: str | None) -> dict[str, str]:
-        """The headers of a call; raises :class:`.secrets.UnknownSecret`."""
+    def headers(self, tool: Tool, host: str, *, idempotency_key: str | None, traceparent: str | None) -> dict[str, str]:
+        """The headers of a call to ``host``; raises :class:`.secrets.SecretWithheld`."""
         secrets = self._secrets()
-        headers = {name: secrets.fill(value) for name, value in tool.http.headers.items()}
+        headers = {name: secrets.fill(value, host) for name, value in tool.http.headers.items()}
         headers |= {"User-Agent": self._user_agent, "Accept-Encoding": "identity"}
         headers.setdefault("Accept", "application/json, */*;q=0.5")
         if tool.http.body:

@@ -72,7 +72,7 @@ class ToolCatalogue:
 
     async def prepare(self, command: PrepareCatalogue) -> ChangePlan:
         """What the change would do, or everything that is wrong with it."""
-        return plan_change(command.documents, await self._store.read(), self._secrets().names).plan
+        return plan_change(command.documents, await self._store.read(), self._secrets()).plan
 
     async def commit(self, command: CommitCatalogue) -> ChangePlan:
         """Apply a prepared change; again is harmless.
@@ -89,7 +89,7 @@ class ToolCatalogue:
                     " prepare it again",
                     code="stale",
                 )
-            change = plan_change(command.documents, catalogue, self._secrets().names)
+            change = plan_change(command.documents, catalogue, self._secrets())
             if change.plan.errors:
                 raise CountersignError(
                     f"the change has {len(change.plan.errors)} errors",

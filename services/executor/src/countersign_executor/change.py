@@ -7,7 +7,7 @@ grants in flight stay good.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from countersign_contracts.control import DeclaredChange
 from countersign_contracts.documents import Parsed, read_documents
 
 from .check import catalogue_errors
+from .secrets import Secrets
 
 #: A plan is a reply and an event; both travel in one message.
 MAX_PLAN_BYTES = 600_000
@@ -40,7 +41,7 @@ class Change:
     records: tuple[ToolRecord, ...] = ()
 
 
-def plan_change(documents: Sequence[Document], catalogue: Catalogue, secrets: Collection[str]) -> Change:
+def plan_change(documents: Sequence[Document], catalogue: Catalogue, secrets: Secrets) -> Change:
     """What ``documents`` would change; with errors, nothing."""
     parsed, errors = read_documents(documents)
     declared: dict[str, tuple[Parsed, Tool]] = {

@@ -21,12 +21,13 @@ from .check_facts import broken_references, fact_errors
 from .check_http import http_errors
 from .check_probe import broken_probes, probe_errors
 from .check_sensitive import sensitive_errors
+from .secrets import Secrets
 
 _SCALARS = frozenset({"string", "integer", "number", "boolean"})
 
 
 def catalogue_errors(
-    declared: Mapping[str, tuple[Parsed, Tool]], present: Mapping[str, Tool], secrets: Collection[str]
+    declared: Mapping[str, tuple[Parsed, Tool]], present: Mapping[str, Tool], secrets: Secrets
 ) -> list[FileError]:
     """Everything wrong with the ``declared`` tools, together with those ``present`` in the catalogue
     already.

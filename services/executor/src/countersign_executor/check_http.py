@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from countersign_chassis.egress import refusal
 from countersign_contracts.catalogue import FileError, Tool
 from countersign_contracts.documents import Parsed
 
 from .request import Endpoint, InvalidCall
-from .secrets import references, stray_reference
+from .secrets import Secrets, references, stray_reference
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _LITERAL = re.compile(r"[0-9.]+|\[.*\]|.*:.*")
@@ -38,17 +38,19 @@ _RESERVED = frozenset(
 )
 
 
-def http_errors(parsed: Parsed, tool: Tool, secrets: Collection[str]) -> Iterator[FileError]:
+def http_errors(parsed: Parsed, tool: Tool, secrets: Secrets) -> Iterator[FileError]:
     """Everything wrong with the tool's ``http``."""
     try:
         endpoint = Endpoint.of(tool.http)
     except InvalidCall as error:
         yield parsed.error(("http", error.field), error.message, error.allowed)
+        host = None
     else:
         yield from _destination_errors(parsed, endpoint)
+        host = endpoint.host
     seen: set[str] = set()
     for name, value in tool.http.headers.items():
-        yield from _header_errors(parsed, name, value, secrets)
+        yield from _header_errors(parsed, name, value, secrets, host)
         if name.lower() in seen:
             yield parsed.error(("http", "headers", name), f"header `{name}` is there twice")
         seen.add(name.lower())
@@ -66,7 +68,7 @@ def _destination_errors(parsed: Parsed, endpoint: Endpoint) -> Iterator[FileErro
         )
 
 
-def _header_errors(parsed: Parsed, name: str, value: str, secrets: Collection[str]) -> Iterator[FileError]:
+def _header_errors(parsed: Parsed, name: str, value: str, secrets: Secrets, host: str | None) -> Iterator[FileError]:
     loc = ("http", "headers", name)
     if not _HEADER.fullmatch(name):
         yield parsed.error(loc, f"{name!r} cannot name a header", "letters, digits, `-`, `_`")
@@ -77,9 +79,11 @@ def _header_errors(parsed: Parsed, name: str, value: str, secrets: Collection[st
     if stray_reference(value):
         yield parsed.error(loc, "`${…}` refers to a secret", "${secret:NAME}")
     for secret in references(value):
-        if secret not in secrets:
+        if secret not in secrets.names:
             yield parsed.error(
                 loc,
                 f"the executor has no secret `{secret}`",
-                ", ".join(sorted(secrets)) or "none are set (secrets_file)",
+                ", ".join(secrets.names) or "none are set (secrets_file)",
             )
+        elif host is not None and not secrets.is_for(secret, host):
+            yield parsed.error(loc, f"secret `{secret}` is not for {host}", ", ".join(secrets.hosts(secret)))

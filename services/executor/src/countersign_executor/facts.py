@@ -20,7 +20,7 @@ from countersign_contracts.templates import fill, fill_value
 
 from .caller import Called, Caller
 from .request import Endpoint, InvalidArguments
-from .secrets import UnknownSecret
+from .secrets import SecretWithheld
 from .slots import Slots
 
 
@@ -89,7 +89,7 @@ class Facts:
     async def _one(self, fact: Fact, args: Mapping[str, Any], traceparent: str | None) -> Reason | None:
         try:
             reason = denial(fact, await self._answer(fact, args, traceparent), args)
-        except (NoSuchValue, InvalidArguments, UnknownSecret) as error:
+        except (NoSuchValue, InvalidArguments, SecretWithheld) as error:
             self._count("unavailable")
             raise Unavailable(f"fact `{fact.name}` cannot be known: {error}") from None
         except Unavailable:
@@ -105,7 +105,7 @@ class Facts:
         tool = record.tool
         endpoint = Endpoint.of(tool.http)
         request = endpoint.request(lookup_args(fact, args))
-        headers = self._caller.headers(tool, idempotency_key=None, traceparent=traceparent)
+        headers = self._caller.headers(tool, endpoint.host, idempotency_key=None, traceparent=traceparent)
         async with self._slots.one(endpoint.host):
             called: Called = await self._caller.call(tool, request, headers, _open)
         last = called.attempts[-1]

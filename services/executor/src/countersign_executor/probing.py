@@ -26,7 +26,7 @@ from .measures import Measures
 from .probe import Found, judge, pause_s, probe_args
 from .probe_store import Due, ProbeStore
 from .request import Endpoint, InvalidArguments
-from .secrets import UnknownSecret
+from .secrets import SecretWithheld
 from .slots import Slots
 
 _AT_ONCE = 16
@@ -110,8 +110,8 @@ class Probing:
         endpoint = Endpoint.of(record.tool.http)
         try:
             request = endpoint.request(probe_args(probe, request_id))
-            headers = self._caller.headers(record.tool, idempotency_key=None, traceparent=None)
-        except (InvalidArguments, UnknownSecret) as error:
+            headers = self._caller.headers(record.tool, endpoint.host, idempotency_key=None, traceparent=None)
+        except (InvalidArguments, SecretWithheld) as error:
             raise Inconclusive(f"`{probe.tool}` cannot be called: {error}") from None
         async with self._slots.one(endpoint.host):
             called = await self._caller.call(record.tool, request, headers, _open)

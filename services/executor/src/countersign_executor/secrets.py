@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import stat
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -26,6 +26,9 @@ MASK = "***"
 MIN_LENGTH = 8
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+#: Ends the name of what lists the hosts that a secret is for.
+_HOSTS = ".hosts"
+_HOST = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9._:-]{0,251}[a-z0-9])?|::1")
 _REFERENCE = re.compile(r"\$\{secret:([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 
 
@@ -33,8 +36,15 @@ class SecretsError(CountersignError):
     """The secrets cannot be read as they stand. The text names the secret, never shows it."""
 
 
-class UnknownSecret(Exception):
-    """A header refers to a secret that is not there."""
+class SecretWithheld(Exception):
+    """A header refers to a secret that is not there, or not for where the call goes. The text says which, for people.
+
+    ``code`` is the reason's.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def references(template: str) -> tuple[str, ...]:
@@ -48,12 +58,13 @@ def stray_reference(template: str) -> bool:
 
 
 class Secrets:
-    """Named secrets, as they were when read."""
+    """Named secrets, as they were when read; ``hosts`` are the only ones that a secret is sent to."""
 
-    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+    def __init__(self, values: Mapping[str, str] | None = None, hosts: Mapping[str, str] | None = None) -> None:
         self._values = dict(values or {})
         for name, value in self._values.items():
             _check(name, value)
+        self._hosts = {name: _host_patterns(name, text, self._values) for name, text in (hosts or {}).items()}
         # the longest first, so that a secret inside another leaves no rest behind
         self._forms = sorted({form for value in self._values.values() for form in forms(value)}, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self._forms))) if self._forms else None
@@ -63,13 +74,26 @@ class Secrets:
         """Every secret's name."""
         return tuple(sorted(self._values))
 
-    def fill(self, template: str) -> str:
-        """A header's value with its secrets; raises :class:`UnknownSecret` with the name."""
+    def hosts(self, name: str) -> tuple[str, ...]:
+        """Where a secret may be sent to; none said: wherever a tool says."""
+        return self._hosts.get(name, ())
+
+    def is_for(self, name: str, host: str) -> bool:
+        """Whether a secret may be sent to a host."""
+        patterns = self.hosts(name)
+        return not patterns or any(_covers(pattern, host.lower()) for pattern in patterns)
+
+    def fill(self, template: str, host: str) -> str:
+        """The value of a header that goes to ``host``, with its secrets; raises :class:`SecretWithheld`."""
 
         def value(match: re.Match[str]) -> str:
-            if match[1] not in self._values:
-                raise UnknownSecret(match[1])
-            return self._values[match[1]]
+            name = match[1]
+            if name not in self._values:
+                raise SecretWithheld("secret_missing", f"the executor has no secret `{name}`")
+            if not self.is_for(name, host):
+                said = ", ".join(self.hosts(name))
+                raise SecretWithheld("secret_withheld", f"secret `{name}` is for {said}, not for {host}")
+            return self._values[name]
 
         return _REFERENCE.sub(value, template)
 
@@ -113,20 +137,42 @@ def read_secrets(path: Path | None) -> Secrets:
     """The secrets under ``path``; none without a path.
 
     A file holds ``NAME=value`` lines (``#`` begins a comment line) and must be nobody else's to read (mode
-    0600). A folder holds one file a secret, named for it, as container platforms mount them. Raises
-    :class:`SecretsError`.
+    0600). A folder holds one file a secret, named for it, as container platforms mount them. ``NAME.hosts``, a
+    line or a file, names the hosts that the secret is for. Raises :class:`SecretsError`.
     """
     if path is None:
         return Secrets()
     try:
         if path.is_dir():
             files = sorted(p for p in path.iterdir() if not p.name.startswith(".") and p.is_file())
-            return Secrets({p.name: p.read_text().removesuffix("\n").removesuffix("\r") for p in files})
+            return _secrets({p.name: p.read_text().removesuffix("\n").removesuffix("\r") for p in files})
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise SecretsError(f"others may read the secrets file {path}; make it private: chmod 600 {path}")
-        return Secrets(_lines(path))
+        return _secrets(_lines(path))
     except (OSError, UnicodeDecodeError) as error:
         raise SecretsError(f"cannot read the secrets at {path}: {error}") from None
+
+
+def _secrets(found: Mapping[str, str]) -> Secrets:
+    hosts = {name.removesuffix(_HOSTS): text for name, text in found.items() if name.endswith(_HOSTS)}
+    return Secrets({name: value for name, value in found.items() if not name.endswith(_HOSTS)}, hosts)
+
+
+def _host_patterns(name: str, text: str, names: Iterable[str]) -> tuple[str, ...]:
+    if name not in names:
+        raise SecretsError(f"{name[:64]}{_HOSTS} is there, and no secret {name[:64]}")
+    patterns = tuple(text.lower().replace(",", " ").split())
+    if not patterns:
+        raise SecretsError(f"{name}{_HOSTS} names no host; without it, the secret may go wherever a tool says")
+    if odd := [pattern for pattern in patterns if not _HOST.fullmatch(pattern)]:
+        raise SecretsError(
+            f"{name}{_HOSTS}: {odd[0][:64]!r} is no host; allowed: `api.example.com`, `*.example.com`, an address"
+        )
+    return patterns
+
+
+def _covers(pattern: str, host: str) -> bool:
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
 def _lines(path: Path) -> dict[str, str]:

@@ -116,22 +116,30 @@ class World:
             assert await process.stdout.readline() == b"running\n"
         return process
 
+    async def prepare(self, *tools: Tool) -> ChangePlan:
+        """What declaring them would change, as `countersign apply --dry-run` asks."""
+        plan: ChangePlan = await self.gateway.ask(
+            PrepareCatalogue(change_id=prefixed("chg"), documents=self._documents(tools))
+        )
+        return plan
+
     async def apply(self, *tools: Tool) -> ChangePlan:
         """Declare tools as `countersign apply` does."""
-        documents = tuple(
+        plan = await self.prepare(*tools)
+        assert plan.errors == ()
+        done: ChangePlan = await self.gateway.ask(
+            CommitCatalogue(change_id=prefixed("chg"), base=plan.base, by="ada", documents=self._documents(tools))
+        )
+        return done
+
+    def _documents(self, tools: tuple[Tool, ...]) -> tuple[Document, ...]:
+        return tuple(
             Document(
                 path=f"tools/{tool.name}.yaml",
                 text=yaml.safe_dump(tool.model_dump(mode="json", by_alias=True, exclude_none=True)),
             )
             for tool in tools
         )
-        change = prefixed("chg")
-        plan: ChangePlan = await self.gateway.ask(PrepareCatalogue(change_id=change, documents=documents))
-        assert plan.errors == ()
-        done: ChangePlan = await self.gateway.ask(
-            CommitCatalogue(change_id=change, base=plan.base, by="ada", documents=documents)
-        )
-        return done
 
     def tool(self, **changes: Any) -> Tool:
         """The default tool, at the downstream."""

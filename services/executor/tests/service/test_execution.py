@@ -251,6 +251,24 @@ async def test_secrets_reach_the_downstream_and_nothing_else(world: Any, tmp_pat
     assert any(b"you sent Bearer ***" in body for _, body in world.bodies)
 
 
+async def test_a_secret_is_not_sent_where_it_is_not_for(world: Any, tmp_path: Any) -> None:
+    (tmp_path / "API_KEY").write_text("hunter2hunter2")
+    await world.executor(secrets_file=tmp_path)
+    tool = world.tool(http={"headers": {"Authorization": "Bearer ${secret:API_KEY}"}})
+    await world.apply(tool)
+    # whoever keeps the secrets says where this one may go, after a tool was declared that sends it elsewhere
+    (tmp_path / "API_KEY.hosts").write_text("api.example.com\n")
+    plan = await world.prepare(tool)
+    assert [error.message for error in plan.errors] == ["secret `API_KEY` is not for 127.0.0.1"]
+    refused = await world.execute(world.grant())
+    assert code(refused) == "secret_withheld"
+    assert world.downstream.requests == []
+    (tmp_path / "API_KEY.hosts").write_text("127.0.0.1\n")
+    await world.apply(tool)
+    await world.execute(world.grant())
+    assert world.downstream.requests[0].headers["authorization"] == "Bearer hunter2hunter2"
+
+
 async def test_an_unknown_outcome_is_reconciled_once(world: Any) -> None:
     async def answer(_: Any, writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
