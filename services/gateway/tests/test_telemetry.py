@@ -150,9 +150,15 @@ async def test_pages_and_health_are_what_the_registry_answers_and_for_people_alo
     assert asked.pop() == ReadMetrics(agent_id="bot", limit=3)
     assert (await door.ok("GET", "/api/v1/agents/bot/health", as_="rita"))["healthy"] is True
     assert asked.pop() == ReadHealth(agent_id="bot")
+    # its health an agent may read itself, and nobody else's
+    assert (await door.ok("GET", "/api/v1/agents/bot/health", as_="bot"))["healthy"] is True
+    assert asked.pop() == ReadHealth(agent_id="bot")
+    status, problem, _ = await door.request("GET", "/api/v1/agents/other/health", as_="bot")
+    assert status == 403, problem
     for what in ("logs", "logs/live", "metrics", "health"):
-        status, problem, _ = await door.request("GET", f"/api/v1/agents/bot/{what}", as_="bot")
-        assert status == 403 and "takes a person" in problem["detail"], what
+        if what != "health":
+            status, problem, _ = await door.request("GET", f"/api/v1/agents/bot/{what}", as_="bot")
+            assert status == 403 and "takes a person" in problem["detail"], what
         status, _, _ = await door.request("GET", f"/api/v1/agents/bot/{what}", as_="")
         assert status == 401, what
     for wrong in ("level=loud", "since=yesterday", "limit=501", "text="):

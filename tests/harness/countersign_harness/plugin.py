@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -25,6 +26,12 @@ LONGEST = (
     "cli/tests/embedded",
     "cli/tests/test_watch.py",
 )
+
+
+def pytest_configure() -> None:
+    """A run that was started in the background may have Ctrl-C ignored: what the tests start would ignore it too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
