@@ -10,7 +10,7 @@ from countersign_contracts.plain_text import printable
 from countersign_contracts.sealed import shown
 
 from ..client import Client, segment
-from ..output import ago, command, console, print_json, table
+from ..output import ago, cell, command, console, errors, print_json, table
 
 app = typer.Typer(no_args_is_help=True, help="What agents asked for, and what became of it.")
 
@@ -28,12 +28,13 @@ def list_(
     ] = None,
     tool: Annotated[str | None, typer.Option(help="Only this tool's.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200)] = 20,
+    before: Annotated[str | None, typer.Option(help="Go on before this action: the last of the page before.")] = None,
     json: Json = False,
 ) -> None:
     """List actions, newest first."""
     page = Client.find().get(
         "/api/v1/actions",
-        {"agent_id": agent, "session_id": session, "state": state, "tool": tool, "limit": limit},
+        {"agent_id": agent, "session_id": session, "state": state, "tool": tool, "limit": limit, "before": before},
     )
     if json:
         return print_json(page)
@@ -42,6 +43,8 @@ def list_(
         for i in page["items"]
     ]
     table(("REQUEST", "AGENT", "TOOL", "ENV", "STATE", "CHANGED", "REASON"), rows, "no actions")
+    if page.get("next"):
+        errors.print(f"there are more: countersign actions list --before {cell(page['next'])}")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from countersign_contracts.heartbeat import HEARTBEAT_S
 
 from ..client import Client, segment
 from ..embedded.datadir import write_secret
-from ..output import ago, command, console, laid_out, print_json, table
+from ..output import ago, cell, command, console, errors, laid_out, print_json, table
 from .agent_config import app as config
 from .agent_telemetry import health, logs, metrics
 from .agent_upkeep import delete, update
@@ -85,14 +85,17 @@ def list_(
     team: Team = None,
     type_: Type = None,
     limit: Annotated[int, typer.Option(min=1, max=500)] = 100,
+    after: Annotated[str | None, typer.Option(help="Go on after this agent: the last of the page before.")] = None,
     json: Json = False,
 ) -> None:
     """List agents: what is ordered of them (status), and what they are seen to do."""
-    query = {"status": status, "phase": phase, "team": team, "agent_type": type_, "limit": limit}
+    query = {"status": status, "phase": phase, "team": team, "agent_type": type_, "limit": limit, "after": after}
     page = Client.find().get("/api/v1/agents", query)
     if json:
         return print_json(page)
     table(_COLUMNS, _rows(page), "no agents")
+    if page.get("next"):
+        errors.print(f"there are more: countersign agents list --after {cell(page['next'])}")
 
 
 @app.command()

@@ -13,7 +13,6 @@ from typing import Any
 
 from countersign_contracts.plain_text import one_line, printable
 
-TEXT_LIMIT = 3000
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 #: More marks on one letter than any language needs cover what stands above.
 _MARKS = 2
