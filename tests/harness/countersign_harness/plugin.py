@@ -29,9 +29,11 @@ LONGEST = (
 
 
 def pytest_configure() -> None:
-    """A run that was started in the background may have Ctrl-C ignored: what the tests start would ignore it too."""
+    """In the background, or by nohup, Ctrl-C or a hang-up is ignored: what the tests start would ignore it too."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # still ignored here; a program that is started has its own way
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
