@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
@@ -89,6 +89,12 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 def print_json(value: Any) -> None:
     """JSON for programs, on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def tell_of_more(page: Mapping[str, Any], command: str) -> None:
+    """Beside a page of a list that goes on, the command that does, up to where; nothing where it is the last."""
+    if page.get("next"):
+        errors.print(f"there are more: countersign {command} {cell(page['next'])}")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], empty: str) -> None:

@@ -10,7 +10,7 @@ from countersign_contracts.plain_text import printable
 from countersign_contracts.sealed import shown
 
 from ..client import Client, segment
-from ..output import ago, cell, command, console, errors, print_json, table
+from ..output import ago, command, console, print_json, table, tell_of_more
 
 app = typer.Typer(no_args_is_help=True, help="What agents asked for, and what became of it.")
 
@@ -43,8 +43,7 @@ def list_(
         for i in page["items"]
     ]
     table(("REQUEST", "AGENT", "TOOL", "ENV", "STATE", "CHANGED", "REASON"), rows, "no actions")
-    if page.get("next"):
-        errors.print(f"there are more: countersign actions list --before {cell(page['next'])}")
+    tell_of_more(page, "actions list --before")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from countersign_contracts.heartbeat import HEARTBEAT_S
 
 from ..client import Client, segment
 from ..embedded.datadir import write_secret
-from ..output import ago, cell, command, console, errors, laid_out, print_json, table
+from ..output import ago, command, console, laid_out, print_json, table, tell_of_more
 from .agent_config import app as config
 from .agent_telemetry import health, logs, metrics
 from .agent_upkeep import delete, update
@@ -94,8 +94,7 @@ def list_(
     if json:
         return print_json(page)
     table(_COLUMNS, _rows(page), "no agents")
-    if page.get("next"):
-        errors.print(f"there are more: countersign agents list --after {cell(page['next'])}")
+    tell_of_more(page, "agents list --after")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from countersign_contracts.errors import CountersignError
 from ..approving import sheet
 from ..approving.ballot import changes_of, standing_of, vote_body
 from ..client import Client, segment
-from ..output import REFUSED, Misused, ago, cell, command, console, errors, print_json, table
+from ..output import REFUSED, Misused, ago, cell, command, console, errors, print_json, table, tell_of_more
 
 app = typer.Typer(no_args_is_help=True, help="What waits for people, their votes, and what is approved ahead.")
 
@@ -89,8 +89,7 @@ def list_(
     if any(sheet.is_declared(i.get("asked_by") or {}) for i in page["items"]):  # else it is the same for all
         columns.append("WAITS FOR")
     table(columns, [row[: len(columns)] for row in rows], "nothing waits for a decision")
-    if page.get("next"):
-        errors.print(f"there are more: countersign approvals list --after {cell(page['next'])}")
+    tell_of_more(page, "approvals list --after")
 
 
 @app.command()
