@@ -115,7 +115,7 @@ async def _ask(system: System, token: str, tool: str, n: int, wait_s: float = 0)
 async def _until(system: System, request_id: str, *states: str) -> str:
     async with asyncio.timeout(60):
         while True:
-            found: str = (await system.ok("GET", f"/api/v1/actions/{request_id}"))["state"]["state"]
+            found: str = (await system.ok("GET", f"/api/v1/actions/{request_id}"))["state"]
             if found in states:
                 return found
             await asyncio.sleep(0.05)

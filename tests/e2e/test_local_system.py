@@ -87,14 +87,14 @@ def test_a_day_in_the_life_of_a_local_system(up: Up, tmp_path: Path) -> None:
     agent = Client(up.url, (tmp_path / "agent-support-001.token").read_text().strip())
     body = {"tool": "update_ticket", "args": {"ticket_id": 1, "status": "closed"}, "env": "prod"}
     held = agent.post("/api/v1/actions", body)
-    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "held")
+    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"] == "held")
     waiting = up.json("approvals", "list")["items"]
     shown = up.run("approvals", "show", waiting[0]["approval_id"])
     assert waiting[0]["action"]["digest"] in shown.stdout and "ticket_id = 1" in shown.stdout
     digest = waiting[0]["action"]["digest"]
     rejected = up.run("approvals", "reject", waiting[0]["approval_id"], "--digest", digest, "--comment", "no")
     assert rejected.returncode == 0, rejected.stderr
-    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "denied")
+    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"] == "denied")
 
     victim = up.pids()["policy"]
     os.kill(victim, signal.SIGKILL)
@@ -119,7 +119,7 @@ def test_a_day_in_the_life_of_a_local_system(up: Up, tmp_path: Path) -> None:
 
     up.start()
     assert [i["agent"]["agent_id"] for i in up.json("agents", "list")["items"]] == ["agent-support-001"]
-    assert agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "denied"
+    assert agent.get(f"/api/v1/actions/{held['request_id']}")["state"] == "denied"
     assert up.stop(signal.SIGTERM) == 0
 
 
@@ -132,7 +132,7 @@ def test_a_wiped_jetstream_is_made_anew_and_what_was_accepted_goes_on(up: Up, tm
     held = agent.post(
         "/api/v1/actions", {"tool": "update_ticket", "args": {"ticket_id": 1, "status": "closed"}, "env": "prod"}
     )
-    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "held")
+    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"] == "held")
     waiting = up.json("approvals", "list")["items"][0]
 
     killed = {"nats": up.pids()["nats"]}
@@ -143,7 +143,7 @@ def test_a_wiped_jetstream_is_made_anew_and_what_was_accepted_goes_on(up: Up, tm
     wait(lambda: again_ready(up, killed), 60)
     voted = up.run("approvals", "reject", waiting["approval_id"], "--digest", waiting["action"]["digest"])
     assert voted.returncode == 0, voted.stderr
-    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"]["state"] == "denied", 30)
+    wait(lambda: agent.get(f"/api/v1/actions/{held['request_id']}")["state"] == "denied", 30)
 
     killed = {service: up.pids()[service] for service in ("policy", "executor")}
     for pid in killed.values():  # they begin anew with what the buckets hold

@@ -105,7 +105,7 @@ class Side:
         """The action once it has ended, as the other gateway than it was handed in at may tell."""
         async with asyncio.timeout(60):
             while True:
-                found = (await self.ask("GET", f"/api/v1/actions/{request_id}"))["state"]
+                found = await self.ask("GET", f"/api/v1/actions/{request_id}")
                 if found["state"] in FINAL_STATES:
                     return found
                 await asyncio.sleep(0.1)

@@ -302,5 +302,5 @@ async def test_a_new_key_seals_from_now_on_and_the_old_one_opens_what_waits(bank
     assert await end(third) == "succeeded"
     assert await end(second) == "denied"
     denied = await world.ok("GET", f"/api/v1/actions/{second['action']['request_id']}")
-    assert "sealed for another key" in denied["state"]["reasons"][0]["message"]
+    assert "sealed for another key" in denied["reasons"][0]["message"]
     assert len(world.downstream.calls) == 3

@@ -145,8 +145,8 @@ async def test_a_probe_finds_that_it_did_not_happen_and_the_reason_says_so(lette
     request_id = await letters.send()
     letters.answers(404, {"detail": "no such letter"})
     assert await letters.world.until(request_id, "failed", seconds=30) == "failed"
-    state = (await letters.world.ok("GET", f"/api/v1/actions/{request_id}"))["state"]
-    assert "probe:find_letter found that it failed" in state["reason"] and "not_happened_when" in state["reason"]
+    found = await letters.world.ok("GET", f"/api/v1/actions/{request_id}")
+    assert "probe:find_letter found that it failed" in found["reason"] and "not_happened_when" in found["reason"]
     assert (await letters.reconciled(request_id))["probe"]["status_code"] == 404
     assert letters.effects() == 1
 

@@ -92,7 +92,7 @@ class Desk:
     async def ended(self, request_id: str) -> Any:
         """The action once it has ended."""
         await self.world.until(request_id, "succeeded", "failed", "unknown", "denied", "expired", "cancelled")
-        return (await self.found(request_id))["state"]
+        return await self.found(request_id)
 
     async def count(self) -> int:
         """How many actions there are."""

@@ -43,7 +43,7 @@ async def test_an_agent_is_told_whom_its_action_waits_for(make_desk: Any) -> Non
 
     async def told(word: str) -> ActionResult:
         result: ActionResult = await until(action.request_id, "held", said(word))
-        found = (await desk.found(action.request_id))["state"]
+        found = await desk.found(action.request_id)
         assert found["approval"] == result.approval and found["state"] == "held"
         return result
 
@@ -103,7 +103,7 @@ async def test_what_is_heard_survives_the_gateway_and_comes_before_the_hold_too(
     action = await desk.held()
     await desk.say(ApprovalRequested, action, requested_at=now(), deadline=now(), asked_by=ASKED_BY)
     async with asyncio.timeout(10):
-        while "approval" not in (await desk.found(action.request_id))["state"]:
+        while "approval" not in await desk.found(action.request_id):
             await asyncio.sleep(0.02)
     await desk.world.services["gateway"].stop()
     pool = (await desk.world.stack.service("gateway")).db.pool

@@ -230,6 +230,13 @@ async def test_no_agent_chooses_where_its_actions_stand_in_the_list(alone: Any) 
     assert listed == asked[::-1]
 
 
+async def test_what_is_looked_up_reads_as_what_was_answered_and_says_what_was_asked_for(alone: Any) -> None:
+    answered = await alone.ok("POST", ACTIONS, BODY, as_="worker-1")
+    found = await alone.ok("GET", f"{ACTIONS}/{answered['request_id']}", as_="worker-1")
+    assert found.pop("action")["args"] == BODY["args"]
+    assert found | {"at": answered["at"]} == answered
+
+
 async def test_the_event_carries_what_was_asked_and_the_gateways_signature(alone: Any) -> None:
     mine = await alone.ok("POST", ACTIONS, BODY | {"on_behalf_of": ["person:a", "agent:b"]}, as_="worker-1")
     found = await alone.ok("GET", f"{ACTIONS}/{mine['request_id']}", as_="worker-1")

@@ -220,7 +220,7 @@ class World:
 
     async def state(self, request_id: str) -> str:
         """The action's state."""
-        found: str = (await self.ok("GET", f"/api/v1/actions/{request_id}"))["state"]["state"]
+        found: str = (await self.ok("GET", f"/api/v1/actions/{request_id}"))["state"]
         return found
 
     async def until(self, request_id: str, *states: str, seconds: float = 15) -> str:

@@ -53,33 +53,33 @@ def show(request_id: str, json: Json = False) -> None:
     found = Client.find().get(f"/api/v1/actions/{segment(request_id)}")
     if json:
         return print_json(found)
-    action, state = found["action"], found["state"]
+    action = found["action"]
     rows = [
-        ("state", state["state"]),
-        ("reason", state.get("reason")),
+        ("state", found["state"]),
+        ("reason", found.get("reason")),
         ("agent", action["agent_id"]),
         ("on behalf of", " → ".join(action.get("principal_chain", []))),
         ("session", action.get("session_id")),
         ("tool", f"{action['tool']} (version {action['tool_version']})"),
         ("environment", action["env"]),
-        ("risk", state.get("risk")),
+        ("risk", found.get("risk")),
         ("asked", ago(action["requested_at"])),
         ("why", action.get("reason")),
-        ("approval", state.get("approval_id")),
+        ("approval", found.get("approval_id")),
         ("digest", action["digest"]),
     ]
     sometimes = [
-        ("waits for", ", ".join((state.get("approval") or {}).get("waits_for", []))),
+        ("waits for", ", ".join((found.get("approval") or {}).get("waits_for", []))),
         ("takes the place of", action.get("amends")),
-        ("changed into", state.get("superseded_by")),
+        ("changed into", found.get("superseded_by")),
     ]
     rows += [row for row in sometimes if row[1]]
     table(("", ""), rows, "")
     console.print("\n[bold]arguments[/]")
     print_json(shown(action["args"]))
-    if "result" in state:
-        console.print("\n[bold]result[/]" + (" (cut at the tool's limit)" if state.get("truncated") else ""))
-        print_json(state["result"])
+    if "result" in found:
+        console.print("\n[bold]result[/]" + (" (cut at the tool's limit)" if found.get("truncated") else ""))
+        print_json(found["result"])
 
 
 @app.command()

@@ -368,6 +368,17 @@ class ActionResult(Frozen):
         )
 
 
+class ActionView(ActionResult):
+    """One action looked up: what an agent hears of it, as of now, and what it asked for."""
+
+    action: Action
+
+    @classmethod
+    def showing(cls, result: ActionResult, action: Action) -> Self:
+        """``result`` and the action that it is of."""
+        return cls(action=action, **dict(result))
+
+
 class ActionPage(Frozen):
     """Several actions' results, newest first."""
 

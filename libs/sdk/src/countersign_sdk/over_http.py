@@ -64,7 +64,7 @@ class HttpTransport:
             wait_s = min(wait_s, _LOOK_S)
         headers = {"Prefer": f"wait={wait_s}"} if wait_s > 0 else {}
         answer = await self._send("GET", f"/api/v1/actions/{request_id}", None, headers, wait_s + 10)
-        result = ActionResult.model_validate(answer["state"])
+        result = ActionResult.model_validate({name: said for name, said in answer.items() if name != "action"})
         if hears is not None:
             hears(result)
         return result

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import Field
 
-from countersign_contracts.actions import FINAL_STATES, Action, ActionPage, ActionResult, State
+from countersign_contracts.actions import FINAL_STATES, ActionPage, ActionResult, ActionView, State
 from countersign_contracts.commands import ExecutionView, GetExecution, ReconcileAction
 from countersign_contracts.errors import CountersignError, Refused
 from countersign_contracts.ids import AgentId, SessionId, ToolName, is_request_id
@@ -21,13 +21,6 @@ from .context import Either, Needs, OnlyAgents, Parts, PartsOf, Reader, body_of
 from .problems import RESPONSES
 
 router = APIRouter(prefix="/api/v1/actions", tags=["actions"], responses=RESPONSES)
-
-
-class ActionView(Frozen):
-    """An action with its arguments and its state."""
-
-    action: Action
-    state: ActionResult
 
 
 class CancelBody(Frozen):
@@ -142,7 +135,7 @@ async def get(
     parts: PartsOf,
     prefer: Annotated[str | None, Header(description="`wait=N`: wait N seconds for the outcome")] = None,
 ) -> Response:
-    """One action: what was asked for, and its state."""
+    """One action: its state and outcome as a submission is answered, and what was asked for (`action`)."""
     wait_s = wait_seconds(prefer, default=parts.settings.default_wait_s, longest=parts.settings.max_wait_s)
     if wait_s is None:
         result = await visible(parts, caller, request_id)
@@ -154,7 +147,7 @@ async def get(
     action = await parts.store.action(request_id)
     if action is None:
         raise CountersignError(f"there is no action {request_id}", code="not_found")
-    return _json(ActionView(action=action, state=result), 200)
+    return _json(ActionView.showing(result, action), 200)
 
 
 @router.get("", response_model=ActionPage)
