@@ -19,6 +19,8 @@ ADVICE = {
     "assurance": "Vote over HTTP or the CLI, with a fresh one-time code.",
     "wrong_code": "Give the present code of the authenticator app: each counts once, and for about a minute. `detail`"
     " says what is wrong with this one.",
+    "fresh_login": "Log in again (`countersign login`), and repeat it within five minutes; with the person's own token"
+    " it needs no login.",
     "identity_mismatch": "Use the credential of the agent you name, or leave the agent out: it is the credential's.",
     "not_found": "Check the id or the path. What belongs to another agent is not found either.",
     "method_not_allowed": "Use a method that the path takes; `/openapi.json` lists them.",

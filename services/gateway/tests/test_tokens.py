@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest_asyncio
 
 from countersign_harness.stack import Stack
@@ -53,8 +54,30 @@ async def desk(stack: Stack) -> AsyncIterator[Desk]:
 
 async def test_an_access_token_is_its_person_everywhere_until_its_login_ends(desk: Desk) -> None:
     await only_a_person_s_own_token_and_a_refresh_token_are_exchanged(desk)
+    await with_an_old_login_nobody_becomes_surer_of_who_they_are(desk)
     await what_it_may_is_looked_up_and_a_spent_refresh_token_ends_it(desk)
     await one_ends_one_s_own_logins_and_an_admin_anybody_s(desk)
+
+
+async def with_an_old_login_nobody_becomes_surer_of_who_they_are(desk: Desk) -> None:
+    mine, admins = await desk.exchange("ann"), await desk.exchange("admin")
+    desk.tokens |= {"mine": mine["access_token"], "boss": admins["access_token"]}
+    lasting: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("mine", "/api/v1/me/channels/slack", {}),
+        ("mine", "/api/v1/me/totp", {}),
+        ("boss", "/api/v1/people", {"name": "new", "roles": ["reader"]}),
+    )
+    for who, path, body in lasting:
+        assert (await desk.request("POST", path, body, as_=who))[0] == 201
+    connection = await asyncpg.connect(desk.stack.superuser_dsn())
+    await connection.execute("UPDATE registry.login SET started_at = now() - interval '6 minutes'")
+    await connection.close()
+    for who, path, body in lasting:
+        status, problem, _ = await desk.request("POST", path, body, as_=who)
+        assert (status, problem["type"]) == (403, "urn:countersign:problem:fresh_login"), problem
+        assert "log in again (`countersign login`)" in problem["detail"]
+    assert await desk.me("mine") == (200, "ann"), "for the rest it is as good as before"
+    assert (await desk.request("POST", "/api/v1/me/totp", {}, as_="ann"))[0] == 201, "one's own token is the proof"
 
 
 async def what_it_may_is_looked_up_and_a_spent_refresh_token_ends_it(desk: Desk) -> None:

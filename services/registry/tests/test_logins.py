@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b32decode
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import pytest
 
 from countersign_chassis import Service
 from countersign_contracts import access_token
+from countersign_contracts.command import Command
 from countersign_contracts.enrolment import token_sha256
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
@@ -27,8 +29,9 @@ from countersign_contracts.logins import (
     RefreshLogin,
 )
 from countersign_contracts.model import now
-from countersign_contracts.people_commands import AddPerson, RemovePerson
+from countersign_contracts.people_commands import AddPerson, ConfirmTotp, RemovePerson, StartEnrolment, StartTotp
 from countersign_contracts.projection import LOGINS, open_projection
+from countersign_registry import totp
 from countersign_registry.logins import MAX_LOGINS
 
 if TYPE_CHECKING:
@@ -181,3 +184,46 @@ async def test_the_oldest_login_makes_room_and_the_bucket_is_shown_again(fleet: 
             return False
 
     await fleet.until(there, 20)
+
+
+async def test_what_proves_who_somebody_is_takes_a_fresh_login(fleet: Fleet, registry: Service) -> None:
+    """A copied access token must not become a proof that outlasts it."""
+    token = await add(fleet)
+    mine, boss = await log_in(fleet, token), await log_in(fleet, fleet.stack.layout.admin_token.read_text().strip())
+
+    def asked_with(login_id: str | None, admins: str | None) -> tuple[Command, ...]:
+        return (
+            StartEnrolment(name="ann", channel="slack", login_id=login_id),
+            StartTotp(name="ann", login_id=login_id),
+            AddPerson(name="bob", roles=("reader",), by="admin", login_id=admins),
+        )
+
+    async def all_refused(*commands: Command, says: str) -> None:
+        for command in commands:
+            with pytest.raises(CountersignError, match=says) as refusal:
+                await fleet.bus.ask(command)
+            assert refusal.value.code == "fresh_login"
+
+    async def begun_ago(minutes: float) -> None:
+        await fleet.sql("UPDATE registry.login SET started_at = now() - make_interval(secs => $1)", minutes * 60)
+
+    for command in asked_with(mine.login_id, boss.login_id):
+        await fleet.bus.ask(command)
+    await begun_ago(4.8)
+    for command in asked_with(mine.login_id, boss.login_id):
+        await fleet.bus.ask(command)
+    await begun_ago(5.2)
+    await refresh(fleet, mine.refresh_token)
+    await all_refused(*asked_with(mine.login_id, boss.login_id), says=r"began 5 minutes ago: log in again")
+    for command in asked_with(None, None):
+        await fleet.bus.ask(command)
+    # neither another's login, nor one that has ended meanwhile
+    fresh = await log_in(fleet, token)
+    await all_refused(*asked_with(boss.login_id, fresh.login_id), says="this login has ended; log in")
+    await fleet.bus.ask(EndLogin(login_id=fresh.login_id, of="ann", by="ann"))
+    await all_refused(*asked_with(fresh.login_id, "lgn_" + "0" * 32), says="this login has ended; log in")
+
+    # a code of the generator says more than a login does
+    secret = b32decode((await fleet.bus.ask(StartTotp(name="ann"))).secret)
+    await fleet.bus.ask(ConfirmTotp(name="ann", code=totp.code_of(secret, totp.step_at(now()) - 1)))
+    await fleet.bus.ask(StartTotp(name="ann", login_id=mine.login_id, code=totp.code_of(secret, totp.step_at(now()))))

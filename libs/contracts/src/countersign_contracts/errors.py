@@ -28,6 +28,7 @@ PROBLEMS: Mapping[str, tuple[int, str]] = {
     "unauthenticated": (401, "No valid credential"),
     "forbidden": (403, "Not allowed"),
     "wrong_code": (403, "The one-time code is not accepted"),
+    "fresh_login": (403, "It takes a login of the last minutes"),
     "identity_mismatch": (403, "The credential belongs to another agent"),
     "not_entitled": (403, "Not entitled to decide on this"),
     "not_enrolled": (403, "Nobody is enrolled under this identity"),
@@ -96,6 +97,10 @@ class Malformed(CountersignError):
     """The bytes could not be read as what they should be."""
 
     code = "malformed"
+
+
+class Unreadable(Malformed):
+    """A service signed it, and this version cannot read it: a newer version wrote it, or it is wrong."""
 
 
 class Refused(CountersignError):

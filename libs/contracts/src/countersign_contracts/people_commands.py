@@ -9,8 +9,11 @@ from pydantic import Field, StringConstraints
 from .approval_rules import GroupName, PersonName
 from .command import Command, Done, Rpc
 from .fleet import ChannelIdentity, RoleName
+from .logins import LoginId
 from .model import Frozen, Time
 
+#: The login whose access token came with the request; none: the person's own token did.
+OfLogin = Annotated[LoginId | None, Field(description="the login it was asked with; none: the person's own token")]
 OneTimeCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")]
 
 
@@ -44,8 +47,8 @@ class IssuedToken(Frozen):
 class AddPerson(Command):
     """Add a person, or give a known one a new token and roles. Without ``groups`` a known one keeps theirs.
 
-    Raises `invalid` for a role that there is not, and `forbidden` where ``by`` may not do what the person may, before
-    or after.
+    Raises `invalid` for a role that there is not, `forbidden` where ``by`` may not do what the person may, before or
+    after, and `fresh_login`.
     """
 
     rpc: ClassVar[Rpc] = Rpc("registry", "add_person")
@@ -54,6 +57,7 @@ class AddPerson(Command):
     roles: tuple[RoleName, ...] = Field(min_length=1, max_length=32)
     groups: tuple[GroupName, ...] | None = Field(default=None, max_length=64)
     by: str
+    login_id: OfLogin = None
 
 
 class SetRoles(Command):
@@ -98,12 +102,13 @@ class EnrolmentCode(Frozen):
 
 
 class StartEnrolment(Command):
-    """A person wants to be known in a channel; an earlier code of theirs for it is void."""
+    """A person wants to be known in a channel; an earlier code of theirs for it is void. Raises `fresh_login`."""
 
     rpc: ClassVar[Rpc] = Rpc("registry", "start_enrolment")
     reply: ClassVar[type[Frozen]] = EnrolmentCode
     name: PersonName
     channel: Literal["slack"]
+    login_id: OfLogin = None
 
 
 class ConfirmEnrolment(Command):
@@ -141,13 +146,15 @@ class TotpSecret(Frozen):
 class StartTotp(Command):
     """A new one-time code generator, in force once a code of it is confirmed; the present one stays until then.
 
-    ``code`` is one of the present generator: who has none may not replace it. Raises as :class:`VerifyTotp` does.
+    ``code`` is one of the present generator: who has none may not replace it. Raises as :class:`VerifyTotp` does, and
+    `fresh_login` for the first one.
     """
 
     rpc: ClassVar[Rpc] = Rpc("registry", "start_totp")
     reply: ClassVar[type[Frozen]] = TotpSecret
     name: PersonName
     code: OneTimeCode | None = None
+    login_id: OfLogin = None
 
 
 class ConfirmTotp(Command):

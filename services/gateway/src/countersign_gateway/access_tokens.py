@@ -21,8 +21,8 @@ class AccessTokens:
         self._logins = logins
         self._people = people
 
-    def holder(self, token: str, at: datetime) -> PersonRecord:
-        """The person as they are now, roles and all.
+    def holder(self, token: str, at: datetime) -> tuple[PersonRecord, str]:
+        """The person as they are now, roles and all, and the id of their login.
 
         Raises :class:`InvalidAccessToken`, and :class:`Unavailable` where a token is newer than what was read here.
         """
@@ -35,4 +35,4 @@ class AccessTokens:
             raise InvalidAccessToken("this login has ended; `countersign login` starts another")
         if person.status != "active":
             raise InvalidAccessToken(f"{person.name} was removed")
-        return person
+        return person, claims.sid

@@ -25,16 +25,17 @@ class AgentIdentity:
 
 @dataclass(frozen=True, slots=True)
 class PersonIdentity:
-    """A person, authenticated."""
+    """A person, authenticated: by an access token of the login ``login_id``, or by their own token."""
 
     name: str
     roles: tuple[str, ...]
     permissions: frozenset[str]
+    login_id: str | None = None
 
     @classmethod
-    def of(cls, record: PersonRecord) -> PersonIdentity:
+    def of(cls, record: PersonRecord, login_id: str | None = None) -> PersonIdentity:
         """The person of that record, with what their roles allow now."""
-        return cls(record.name, record.roles, record.permissions)
+        return cls(record.name, record.roles, record.permissions, login_id)
 
     def may(self, permission: str) -> bool:
         """Whether a role allows it."""
@@ -93,7 +94,7 @@ class Credentials:
         """
         token = bearer(authorization)
         if looks_like_one(token):
-            return PersonIdentity.of(self._access.holder(token, at))
+            return PersonIdentity.of(*self._access.holder(token, at))
         digest = hashlib.sha256(token.encode()).hexdigest()
         if person := self._people.get(digest):
             return PersonIdentity.of(person)

@@ -74,6 +74,7 @@ from .enrolling import Enrolment
 from .enrolment import EnrolmentCommands
 from .enrolment_store import EnrolmentStore
 from .evaluating import Evaluating
+from .fresh_logins import FreshLogins
 from .gauges import Gauges
 from .heartbeats import Heartbeats
 from .login_store import LoginStore
@@ -179,12 +180,13 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     agents = AgentCommands(store, outbox, aftermath, heartbeats, account, settings.max_live_credentials, issued)
     upkeep = Upkeep(store, outbox, aftermath, heartbeats)
     codes, person_changes = CodesStore(), PersonChanges(people_store, outbox, aftermath)
+    fresh = FreshLogins(login_store, now)
     login_ends = LoginEnds(login_store, outbox, logins_ended)
     role_store = RoleStore(service.db)
     roles = RoleCommands(role_store, person_changes, outbox)
     provider_store = ProviderStore()
     people = PeopleCommands(
-        people_store, codes, roles, provider_store, login_ends, person_changes, settings.admin_token_file, log
+        people_store, codes, roles, provider_store, login_ends, person_changes, fresh, settings.admin_token_file, log
     )
     logins = LoginCommands(
         login_store,
@@ -211,8 +213,8 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         roles_of_groups=settings.oidc_roles_of_groups,
         clock=now,
     )
-    channels = EnrolmentCommands(store, codes, person_changes, DigestKey(code_keys[0]), codes_refused, now)
-    one_time_codes = OneTimeCodes(codes, person_changes, RestKeys(code_keys), codes_refused, now)
+    channels = EnrolmentCommands(store, codes, person_changes, fresh, DigestKey(code_keys[0]), codes_refused, now)
+    one_time_codes = OneTimeCodes(codes, person_changes, fresh, RestKeys(code_keys), codes_refused, now)
     alert_store = AlertStore(service.db)
     alerts = AlertCommands(store, alert_store, outbox)
     evaluating = Evaluating(store, alert_store, outbox, fleet, settings, metrics, failpoints, now, log)

@@ -26,6 +26,7 @@ from countersign_contracts.people_commands import (
 
 from . import tries
 from .codes_store import CodesStore
+from .fresh_logins import FreshLogins
 from .person_changes import PersonChanges
 from .store import Lock, Store
 
@@ -58,6 +59,7 @@ class EnrolmentCommands:
         store: Store,
         codes: CodesStore,
         changes: PersonChanges,
+        fresh: FreshLogins,
         key: DigestKey,
         refused: Counter,
         clock: Callable[[], datetime],
@@ -65,15 +67,17 @@ class EnrolmentCommands:
         self._store = store
         self._codes = codes
         self._changes = changes
+        self._fresh = fresh
         self._key = key
         self._refused = refused
         self._clock = clock
 
     async def start(self, command: StartEnrolment) -> EnrolmentCode:
-        """A code for a person; the one they had for that channel is void. Raises `not_found`."""
+        """A code for a person; the one they had for that channel is void. Raises `not_found`, `fresh_login`."""
         code, at = new_code(), self._clock()
         async with self._changes.transaction() as connection:
             await self._changes.active(connection, command.name)
+            await self._fresh.require(connection, command.name, command.login_id)
             await self._codes.tidy(connection, at, at - max(tries.TOTP.forget, tries.ENROLMENT.forget))
             await self._codes.start(
                 connection, command.name, command.channel, self._digest(command.channel, code), at + LIFETIME

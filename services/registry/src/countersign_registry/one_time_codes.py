@@ -28,6 +28,7 @@ from countersign_contracts.people_commands import (
 
 from . import totp, tries
 from .codes_store import CodesStore, Generator
+from .fresh_logins import FreshLogins
 from .person_changes import PersonChanges
 
 #: How long a new generator waits for its first code.
@@ -41,12 +42,14 @@ class OneTimeCodes:
         self,
         codes: CodesStore,
         changes: PersonChanges,
+        fresh: FreshLogins,
         keys: RestKeys,
         refused: Counter,
         clock: Callable[[], datetime],
     ) -> None:
         self._codes = codes
         self._changes = changes
+        self._fresh = fresh
         self._keys = keys
         self._refused = refused
         self._clock = clock
@@ -54,15 +57,18 @@ class OneTimeCodes:
     async def start(self, command: StartTotp) -> TotpSecret:
         """A new generator, to be confirmed within ten minutes; the present one counts until then.
 
-        Who has one proves it by a code: a stolen token must not be enough to become sure of oneself. Raises
-        `wrong_code`, `locked_out`, and `not_found` for a person who is not there.
+        Who has one proves it by a code, and the first one takes a fresh login: a stolen token must not be enough to
+        become sure of oneself. Raises `wrong_code`, `locked_out`, `fresh_login`, and `not_found` for a person who is
+        not there.
         """
         secret, at = secrets.token_bytes(totp.SECRET_BYTES), self._clock()
         async with self._changes.transaction() as connection:
             await self._changes.active(connection, command.name)
             generator = await self._codes.generator(connection, command.name)
             refusal = None
-            if generator.secret is not None:
+            if generator.secret is None:
+                await self._fresh.require(connection, command.name, command.login_id)
+            else:
                 refusal = await self._prove(connection, command.name, generator, command.code, at)
             if refusal is None:
                 await self._codes.pend(

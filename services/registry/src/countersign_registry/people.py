@@ -24,6 +24,7 @@ from countersign_contracts.people_commands import (
 )
 
 from .codes_store import CodesStore
+from .fresh_logins import FreshLogins
 from .logins import LoginEnds
 from .nats_users import read_secret
 from .people_store import PeopleStore
@@ -84,6 +85,7 @@ class PeopleCommands:
         providers: ProviderStore,
         ends: LoginEnds,
         changes: PersonChanges,
+        fresh: FreshLogins,
         admin_token_file: Path,
         log: Any,
     ) -> None:
@@ -93,6 +95,7 @@ class PeopleCommands:
         self._providers = providers
         self._ends = ends
         self._changes = changes
+        self._fresh = fresh
         self._admin_token_file = admin_token_file
         self._log = log
 
@@ -123,6 +126,7 @@ class PeopleCommands:
         token = f"csp_{secrets.token_urlsafe(32)}"
         at = now()
         async with self._store.transaction() as connection:
+            await self._fresh.require(connection, command.by, command.login_id)
             wanted = PersonRecord(
                 name=command.name,
                 roles=tuple(dict.fromkeys(command.roles)),

@@ -128,13 +128,13 @@ async def me(person: Person, parts: PartsOf) -> Me:
 @router.post("/me/channels/slack", response_model=EnrolmentCode, status_code=201, tags=["people"])
 async def link_slack(person: Person, parts: PartsOf) -> Any:
     """A code that makes you known in Slack once you type it there, `/countersign link CODE`; an earlier one is void."""
-    return await parts.bus.ask(StartEnrolment(name=person.name, channel="slack"))
+    return await parts.bus.ask(StartEnrolment(name=person.name, channel="slack", login_id=person.login_id))
 
 
 @router.post("/me/totp", response_model=TotpSecret, status_code=201, tags=["people"])
 async def start_totp(body: TotpBody, person: Person, parts: PartsOf) -> Any:
     """A one-time code generator (RFC 6238) for you, shown this once; it counts once you confirmed it by a code."""
-    return await parts.bus.ask(StartTotp(name=person.name, code=body.code))
+    return await parts.bus.ask(StartTotp(name=person.name, code=body.code, login_id=person.login_id))
 
 
 @router.post("/me/totp/confirm", response_model=PersonView, tags=["people"])
@@ -158,7 +158,7 @@ async def people(
 async def add_person(body: PersonBody, person: Admin, parts: PartsOf) -> Any:
     """Add a person, or renew a known one's token; it is shown this once."""
     issued: IssuedToken = await parts.bus.ask(
-        AddPerson(name=body.name, roles=body.roles, groups=body.groups, by=person.name)
+        AddPerson(name=body.name, roles=body.roles, groups=body.groups, by=person.name, login_id=person.login_id)
     )
     await parts.people.reach(person_key(issued.name), issued.revision)
     return issued
