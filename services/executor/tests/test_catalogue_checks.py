@@ -113,6 +113,8 @@ def test_the_examples_tools_are_sound() -> None:
         ("arguments/properties/item/type", "strin", "arguments.properties.item.type", "not a JSON Schema"),
         ("arguments/properties/item", {"pattern": "("}, "arguments.properties.item.pattern", "not a JSON Schema"),
         ("arguments/properties/item", {"$ref": "#/$defs/x"}, "arguments", "not a JSON Schema"),
+        ("arguments/properties/note", {"allOf": [{"$ref": "#"}] * 2}, "arguments", "more than 2000 of its parts"),
+        ("arguments/properties/note", {"$ref": "#/properties/note"}, "arguments", "without end"),
         ("arguments/properties/note", {"$ref": "http://127.0.0.1:9/x"}, "arguments.properties.note.$ref", "outside"),
         ("arguments/properties/stray", {"type": "string"}, "arguments.properties.stray", "goes nowhere"),
         ("arguments/properties/item/type", "object", "http.path.0", "a type that fits there"),

@@ -144,3 +144,20 @@ def test_nothing_is_sent_that_was_not_opened() -> None:
     require_opened(HttpRequest("POST", "https://x.example/", b'{"note":"\\"$sealed\\":"}'))
     with pytest.raises(RefusedAction):
         require_opened(HttpRequest("POST", "https://x.example/", b'{"note":{"$sealed":null}}'))
+
+
+def test_of_thousands_of_misfits_the_first_is_told_and_a_schema_that_never_ends_is_not_asked(opening: Opening) -> None:
+    def marked(**more: Any) -> ToolRecord:
+        properties: dict[str, Any] = {"note": {"type": "string", "x-sensitive": True}, **more}
+        arguments = {"type": "object", "additionalProperties": False, "properties": properties}
+        spec = tool(arguments=arguments, http={"query": [], "body": ["note"]}, resource="things")
+        return ToolRecord(tool=spec, version=1, revision=1)
+
+    numbers = {"type": "array", "items": {"type": "integer"}}
+    few = refused(Opening(OpenKeys([NEW])), asked(many=["x"] * 3), marked(item={}, many=numbers))
+    assert few.count("`/many` does not fit the tool's schema (type)") == 1
+    assert refused(opening, asked(many=["x"] * 9000), marked(item={}, many=numbers)) == few
+    endless = {"not": {"$ref": "#/properties/many"}}
+    assert "cannot be used: it refers to itself" in refused(
+        Opening(OpenKeys([NEW])), asked(note="hunter2"), marked(item={}, many=endless)
+    )

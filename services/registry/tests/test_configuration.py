@@ -154,6 +154,10 @@ async def refused(fleet: Fleet, scope: str, schema: Any = None, **more: Any) -> 
     return error.value
 
 
+def nested(levels: int) -> Any:
+    return [nested(levels - 1)] if levels else 1
+
+
 async def test_what_is_wrong_is_refused_with_its_field_and_the_old_one_stays(fleet: Fleet, registry: Service) -> None:
     await fleet.register()
     await of_type(fleet, "scout", "alpha")
@@ -164,6 +168,8 @@ async def test_what_is_wrong_is_refused_with_its_field_and_the_old_one_stays(fle
         ("type:scout", SCHEMA, {"settings": {}}, "settings"),
         ("type:scout", {"type": "objekt"}, {"settings": {}}, "settings_schema"),
         ("type:scout", {"$ref": "https://example.com/s.json"}, {"settings": {}}, "settings_schema"),
+        ("type:scout", {"allOf": [{"$ref": "#"}]}, {"settings": {}}, "settings_schema"),
+        ("agent:alpha", None, {"settings": {"depth": nested(30)}}, "settings"),
         ("agent:alpha", SCHEMA, {"settings": {}}, "settings_schema"),
         ("agent:alpha", None, {"settings": {"text": "x" * 70_000}}, "settings"),
     ):

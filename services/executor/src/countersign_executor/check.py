@@ -14,6 +14,7 @@ import jsonschema_rs
 
 from countersign_contracts.catalogue import FileError, Tool
 from countersign_contracts.documents import Parsed
+from countersign_contracts.schema_work import MOST_LOOKS, TooMuchWork, most_looks
 from countersign_contracts.templates import placeholders, stray_brace
 
 from .arguments import declared_arguments
@@ -65,7 +66,10 @@ def _schema_errors(parsed: Parsed, tool: Tool) -> Iterator[FileError]:
             yield parsed.error(loc, "a schema refers to nothing outside itself", "$ref: '#/$defs/…'")
             return
     try:
+        most_looks(schema)
         jsonschema_rs.Draft202012Validator(schema, offline=True)
+    except TooMuchWork as error:
+        yield parsed.error(("arguments",), str(error), f"at most {MOST_LOOKS} parts for one value")
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         path: list[str | int] = list(getattr(error, "instance_path", []))
         message = getattr(error, "message", str(error)).splitlines()[0]

@@ -6,7 +6,7 @@ against the tool's schema, which nobody could do before. No message here repeats
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from countersign_chassis.sealing import NotOpened, OpenKeys
 from countersign_contracts.actions import Action
 from countersign_contracts.catalogue import ToolRecord
 from countersign_contracts.errors import Malformed
+from countersign_contracts.schema_work import MOST_LOOKS_FOR_ERRORS, TooMuchWork, most_looks, values_in
 from countersign_contracts.sealed import KEY, Place, box_of, pointer, value_for
 from countersign_contracts.sensitive import Marks, read_marks
 
@@ -41,6 +42,7 @@ class _Read:
     version: int
     marks: Marks
     schema: jsonschema_rs.Draft202012Validator | None
+    looks: int
 
 
 class Opening:
@@ -95,12 +97,13 @@ class Opening:
             marks, wrong = read_marks(record.tool.arguments)
             if wrong:
                 raise refuse("sealed", f"`{record.tool.name}` marks sensitive arguments as no tool can: apply it again")
-            schema = None
+            schema, looks = None, 1
             if marks:
+                looks = _looks(record)
                 schema = jsonschema_rs.Draft202012Validator(
                     record.tool.arguments, validate_formats=True, offline=True, mask="the value"
                 )
-            read = self._tools[record.tool.name] = _Read(record.version, marks, schema)
+            read = self._tools[record.tool.name] = _Read(record.version, marks, schema, looks)
         return read
 
 
@@ -110,12 +113,32 @@ def require_opened(request: HttpRequest) -> None:
         raise refuse("sealed", "a sealed value stands in an argument that is not sensitive")
 
 
+def _looks(record: ToolRecord) -> int:
+    try:
+        return most_looks(record.tool.arguments)
+    except TooMuchWork as error:
+        raise refuse("sealed", f"the schema of `{record.tool.name}` cannot be used: {error}") from None
+
+
+def _errors(
+    schema: jsonschema_rs.Draft202012Validator, args: Mapping[str, Any], *, every: bool
+) -> Iterator[jsonschema_rs.ValidationError]:
+    """Every error, or the first."""
+    if every:
+        yield from schema.iter_errors(args)
+        return
+    try:
+        schema.validate(args)
+    except jsonschema_rs.ValidationError as error:
+        yield error
+
+
 def _misfit(read: _Read, args: Mapping[str, Any]) -> str:
     """Which arguments do not fit: their places and the keywords, since names within a value may be sensitive too."""
     if read.schema is None:
         return "the tool's own schema cannot be used"
     found = []
-    for error in read.schema.iter_errors(args):
+    for error in _errors(read.schema, args, every=read.looks * values_in(args) <= MOST_LOOKS_FOR_ERRORS):
         place, marks = [], read.marks
         for name in map(str, error.instance_path):
             place.append(name)

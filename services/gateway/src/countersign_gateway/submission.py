@@ -14,6 +14,7 @@ from countersign_contracts.canonical import action_digest
 from countersign_contracts.errors import CountersignError, Malformed, Refused, Unavailable
 from countersign_contracts.ids import AgentId, Env, PrincipalId, RequestId, SessionId, ToolName
 from countersign_contracts.model import Frozen, explain, loads
+from countersign_contracts.schema_work import DEEPEST
 from countersign_contracts.sealed import KEY as SEALED
 
 S = TypeVar("S", bound=Frozen)
@@ -21,8 +22,6 @@ S = TypeVar("S", bound=Frozen)
 #: Words of people or agents: PostgreSQL keeps any text but U+0000.
 Words = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=2000)]
 
-#: How deep `args` may nest. Deeper is never a real call, and recursion on it costs everybody downstream.
-MAX_DEPTH = 24
 _MAX_NODES = 10_000
 
 
@@ -79,7 +78,7 @@ def check_shape(value: Any) -> None:
     """Refuse what is too deep or has too many parts, before anything recurses into it; and what claims to be sealed."""
     nodes = 0
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(DEEPEST):
         following: list[Any] = []
         for item in level:
             if isinstance(item, dict):
@@ -95,7 +94,7 @@ def check_shape(value: Any) -> None:
         if nodes > _MAX_NODES:
             raise CountersignError(f"the body has more than {_MAX_NODES} values", code="too_large")
         level = following
-    raise CountersignError(f"the body nests deeper than {MAX_DEPTH} levels", code="too_large")
+    raise CountersignError(f"the body nests deeper than {DEEPEST} levels", code="too_large")
 
 
 def request_text(submission: Submission) -> bytes:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import jsonschema_rs
 
 from countersign_contracts.catalogue import Tool, ToolRecord
+from countersign_contracts.schema_work import MOST_LOOKS_FOR_ERRORS, most_looks, values_in
 from countersign_contracts.sensitive import read_marks, sealed_schema, shown_schema
 
 from .cedar_types import CedarType, is_cedar_type, record_of
@@ -32,6 +33,7 @@ class CompiledTool:
     host: str
     args_type: CedarType
     validator: jsonschema_rs.Draft202012Validator | None
+    looks: int
     unusable: str | None
 
     @property
@@ -52,6 +54,9 @@ class CompiledTool:
         try:
             if self.validator.is_valid(args):
                 return
+            if self.looks * values_in(args) > MOST_LOOKS_FOR_ERRORS:
+                yield from self._first_error(self.validator, args)
+                return
             for count, error in enumerate(self.validator.iter_errors(args)):
                 if count == _MOST_ERRORS:
                     yield "and more"
@@ -60,6 +65,13 @@ class CompiledTool:
         except ValueError as error:
             # nested beyond what the validator walks, or text that is no Unicode
             yield f"the arguments cannot be checked: {error}"
+
+    def _first_error(self, validator: jsonschema_rs.Draft202012Validator, args: Mapping[str, Any]) -> Iterator[str]:
+        try:
+            validator.validate(args)
+        except jsonschema_rs.ValidationError as error:
+            yield self._described(error)
+            yield "and maybe more: there are too many values to look for every error"
 
     def _described(self, error: jsonschema_rs.ValidationError) -> str:
         where = ".".join(str(part) for part in error.instance_path)
@@ -73,12 +85,14 @@ def compile_tool(record: ToolRecord) -> CompiledTool:
     """Make ``record`` ready. A schema that cannot be used makes every argument invalid, never valid."""
     validator: jsonschema_rs.Draft202012Validator | None = None
     unusable: str | None = None
+    looks = 1
     arguments = record.tool.arguments
     marks, wrong = read_marks(arguments)
     if wrong:
         unusable = wrong[0].message
     else:
         try:
+            looks = most_looks(arguments)
             travelling = sealed_schema(arguments, marks) if marks else arguments
             validator = jsonschema_rs.Draft202012Validator(travelling, validate_formats=True, offline=True, mask=_MASK)
         except (jsonschema_rs.ValidationError, ValueError) as error:
@@ -94,5 +108,6 @@ def compile_tool(record: ToolRecord) -> CompiledTool:
         host=url.hostname or "",
         args_type=args_type,
         validator=validator,
+        looks=looks,
         unusable=unusable,
     )

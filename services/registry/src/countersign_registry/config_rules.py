@@ -17,6 +17,7 @@ from countersign_contracts.agent_config import (
     merged,
 )
 from countersign_contracts.errors import CountersignError
+from countersign_contracts.schema_work import DEEPEST, MOST_LOOKS, TooMuchWork, levels_of, most_looks
 
 #: Of a layer, as JSON: it travels in one message, with the layers around it.
 MOST_BYTES = 64 * 1024
@@ -55,6 +56,8 @@ def check_layer(scope: str, values: ConfigValues, settings_schema: Mapping[str, 
     size = len(values.to_bytes()) + len(orjson.dumps(settings_schema or {}))
     if size > MOST_BYTES:
         raise _invalid("settings", f"the layer has {size} bytes", f"at most {MOST_BYTES}")
+    if levels_of(values.settings or {}) > DEEPEST:
+        raise _invalid("settings", f"they nest deeper than {DEEPEST} levels", f"at most {DEEPEST}")
     if settings_schema is None:
         return
     if not scope.startswith("type:"):
@@ -68,15 +71,21 @@ def check_settings(agent: str, values: ConfigValues, settings_schema: Mapping[st
     """Raises `invalid`, naming the setting, where what would count is not what the type's schema asks for."""
     if settings_schema is None:
         return
-    for error in _validator(settings_schema).iter_errors(values.settings or {}):
+    try:
+        _validator(settings_schema).validate(values.settings or {})
+    except jsonschema_rs.ValidationError as error:
         where = ".".join(["settings", *(str(part) for part in error.instance_path)])
-        raise _invalid(where, f"for {agent}: {error.message}", "what the type's `settings_schema` says")
+        raise _invalid(where, f"for {agent}: {error.message}", "what the type's `settings_schema` says") from None
 
 
 def _validator(settings_schema: Mapping[str, Any]) -> Any:
     """Reads nothing from elsewhere: a schema may name any URL as its `$schema`, or as what it refers to."""
     try:
+        most_looks(settings_schema)
         return jsonschema_rs.validator_for(dict(settings_schema), offline=True)
+    except TooMuchWork as error:
+        allowed = f"at most {MOST_LOOKS} parts for one value"
+        raise _invalid("settings_schema", f"it cannot be used: {error}", allowed) from None
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise _invalid("settings_schema", f"it is no JSON Schema: {reason}", "JSON Schema 2020-12") from None
