@@ -140,7 +140,7 @@ LEDGER = Dashboard(
             "Waiting for a receipt",
             "How long the executor waits until a grant is on record.",
             "s",
-            quantiles("countersign_audit_receipt_wait_seconds"),
+            quantiles("countersign_confirmation_seconds"),
         ),
         Panel(
             "Doubtful messages",

@@ -74,9 +74,12 @@ async def test_an_action_s_way_is_measured_at_every_stage(world: World) -> None:
     assert executor["countersign_execution_wait_seconds_count"] == 2
     assert executor['countersign_executions_total{outcome="succeeded",tool="read_thing"}'] == 1
 
+    assert executor["countersign_confirmation_seconds_count"] == 2
+    assert executor["countersign_confirmation_seconds_sum"] < 2
+
     audit = await page(world, "audit")
     command = 'command="countersign.command.audit.on_record.v1",outcome="ok"'
-    assert audit[f"countersign_commands_total{{{command}}}"] >= 2
+    assert audit[f"countersign_commands_total{{{command}}}"] == 0, "it told before it was asked"
 
 
 async def test_stops_and_agents_are_counted(world: World) -> None:

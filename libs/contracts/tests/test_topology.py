@@ -149,11 +149,18 @@ def test_an_inbox_is_heard_by_its_own_service_and_answered_by_those_it_may_ask(s
     assert {s for s, access in CORE.items() if touches(access.publish, inbox)} == asked
 
 
+def test_audit_alone_tells_what_it_recorded_and_executors_alone_hear_it() -> None:
+    assert {s for s, access in CORE.items() if touches(access.publish, topology.RECORDED_SUBJECT)} == {"audit"}
+    assert {s for s, access in CORE.items() if touches(access.subscribe, topology.RECORDED_SUBJECT)} == {"executor"}
+    assert not any(touches(stream.subjects, topology.RECORDED_SUBJECT) for stream in topology.STREAMS)
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_service_hears_its_inbox_and_the_commands_it_answers_and_nothing_else(service: str) -> None:
     answered = {command.rpc.subject for command in COMMANDS.values() if command.rpc.service == service}
+    told = {"executor": {topology.RECORDED_SUBJECT}}.get(service, set())
     overheard = {*topology.FINAL_SUBJECTS, *topology.APPROVAL_SUBJECTS, *topology.AGENT_CHANGE_SUBJECTS}
-    heard = answered | (overheard if service == "gateway" else set())
+    heard = answered | told | (overheard if service == "gateway" else set())
     assert set(CORE[service].subscribe) == heard | {f"{subjects.inbox(service)}.>"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -22,15 +23,24 @@ async def recorded(asking: Any, make: Any, count: int, **options: Any) -> None:
     assert set((await asking.receipt(*ids)).event_ids) == set(ids)
 
 
+async def announced(asking: Any, seq: int) -> None:
+    """The checkpoint of that entry is on record itself: nothing more comes by itself."""
+    event_id = f"checkpoint-{seq}.checkpointed"
+    assert (await asking.receipt(event_id)).event_ids == (event_id,)
+
+
 async def test_an_export_is_verified_by_a_stranger(stack: Stack, make: Any, asking: Any) -> None:
     await stack.service("audit", checkpoint_interval_s=3600, checkpoint_entries=10)
-    for _ in range(5):
+    for times in range(1, 6):
         await recorded(asking, make, 12)
+        async with asyncio.timeout(10):
+            while len(await asking.sql("SELECT FROM checkpoints")) < times:
+                await asyncio.sleep(0.02)
     report = await asking.verified()
     assert report.findings == ()
     assert report.first_seq == 1
     assert report.last_seq >= 60
-    assert report.checkpoints >= 3, "those between the entries are in it too"
+    assert report.checkpoints >= 5, "those between the entries are in it too"
 
 
 async def test_an_empty_ledger_can_be_exported(stack: Stack, asking: Any) -> None:
@@ -43,7 +53,7 @@ async def test_an_empty_ledger_can_be_exported(stack: Stack, asking: Any) -> Non
 async def test_exporting_an_idle_ledger_adds_nothing_to_it(stack: Stack, make: Any, asking: Any) -> None:
     await stack.service("audit", checkpoint_interval_s=0.05)
     await recorded(asking, make, 3)
-    await asking.receipt("checkpoint-3.checkpointed")
+    await announced(asking, 3)
     assert [(await asking.verified()).last_seq for _ in range(3)] == [4, 4, 4]
 
 
@@ -135,6 +145,7 @@ async def test_tampering_with_the_database_is_found(
     await stack.service("audit", checkpoint_interval_s=3600)
     await recorded(asking, make, 12)
     assert (await asking.verified()).findings == ()
+    await announced(asking, 12)
     await asking.keep()
     for name, (statements, expected) in TAMPERING.items():
         with subtests.test(name):
@@ -157,6 +168,7 @@ async def test_a_wholly_rewritten_ledger_is_found_by_the_checkpoints_outside(
     await stack.service("audit", checkpoint_interval_s=3600)
     await recorded(asking, make, 10)
     await asking.verified()
+    await announced(asking, 10)
     outside = [Checkpoint.from_dict(orjson.loads(line)) for line in stack.layout.checkpoints.read_bytes().splitlines()]
     rows = await asking.sql("SELECT * FROM entries ORDER BY seq")
     await asking.sql("TRUNCATE entries, checkpoints")

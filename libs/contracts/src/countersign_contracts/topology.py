@@ -150,6 +150,10 @@ APPROVAL_SUBJECTS: tuple[str, ...] = ("approvals.*.*",)
 #: What becomes of agents, for the people who follow it live at a gateway replica.
 AGENT_CHANGE_SUBJECTS: tuple[str, ...] = ("fleet.phase_changed.*", "fleet.status_changed.*")
 
+#: Where audit tells every executor which grants it has just recorded, unasked: plain NATS, a
+#: :class:`~countersign_contracts.commands.Receipt`, which nobody else may publish.
+RECORDED_SUBJECT = "recorded.grants"
+
 CONSUMERS: tuple[Consumer, ...] = (
     # what is put off because its agent has as many open as it may counts as pending: the others must still be heard
     Consumer("INGRESS", "gateway-ingress", "gateway", ("agents.*.actions",), max_ack_pending=32_768),
@@ -268,7 +272,10 @@ def core_access(service: str) -> Access:
             ]
     if service == "gateway":
         subscribe += FINAL_SUBJECTS + APPROVAL_SUBJECTS + AGENT_CHANGE_SUBJECTS
+    if service == "executor":
+        subscribe.append(RECORDED_SUBJECT)
     if service == "audit":
+        publish.append(RECORDED_SUBJECT)
         # the incarnation of each stream (its creation time) is part of every entry; what the consumer did not bring
         # is read by its sequence, so that the ledger has every message in the stream's order
         for s in STREAMS:

@@ -11,6 +11,7 @@ from countersign_contracts.commands import (
     ReadTimeline,
     Timeline,
 )
+from countersign_contracts.topology import RECORDED_SUBJECT
 
 from . import timeline
 from .appender import Appender
@@ -33,7 +34,12 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
     measures = Measures(service.metrics)
     file = CheckpointFile(settings.checkpoint_file)
 
-    receipts = Receipts(store, lambda: writer.leading, measures.receipt_wait)
+    receipts = Receipts(
+        store,
+        lambda: writer.leading,
+        lambda receipt: service.bus.tell(RECORDED_SUBJECT, receipt),
+        measures.receipt_wait,
+    )
     appender = Appender(
         store,
         service.key,

@@ -143,7 +143,8 @@ class Appender:
                     await self._wake.wait()
                 if not self._hurry.is_set():
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._hurry.wait(), self._linger_s)
+                        async with asyncio.timeout(self._linger_s):
+                            await self._hurry.wait()
                 self._hurry.clear()
                 await self._write(connection, self._take())
         finally:
@@ -222,7 +223,12 @@ class Appender:
             if one.entry.type != Checkpointed.spec.type:
                 self.last_event = one.entry.seq
                 break
-        self._receipts.recorded([s.entry.event_id for s in batch if s.verdict == "verified"], head.seq)
+        verified = [s.entry for s in batch if s.verdict == "verified"]
+        self._receipts.recorded(
+            [entry.event_id for entry in verified],
+            head.seq,
+            [entry.event_id for entry in verified if entry.type in _AWAITED],
+        )
 
 
 def _look_at(done: asyncio.Future[None]) -> None:

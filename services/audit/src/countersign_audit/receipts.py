@@ -1,13 +1,14 @@
-"""Receipts: telling who asks, as soon as it is so, that events are on record.
+"""Receipts: telling, as soon as it is so, that events are on record.
 
-The executor starts nothing without one, so every action waits here. The appender tells of each commit; what it did
-not tell of (recorded before this process, or by another replica) is looked up. Nothing is confirmed uncommitted.
+The executor starts nothing without one: of what it waits for, it is told unasked. Who asks waits here. The appender
+tells of each commit; what it did not tell of (recorded before this process, or by another replica) is looked up.
+Nothing is confirmed uncommitted.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 
 import asyncpg
@@ -46,18 +47,23 @@ class _Asked:
 class Receipts:
     """Who waits for which event."""
 
-    def __init__(self, store: LedgerStore, leading: Callable[[], bool], duration: Histogram) -> None:
+    def __init__(
+        self, store: LedgerStore, leading: Callable[[], bool], tell: Callable[[Receipt], None], duration: Histogram
+    ) -> None:
         self._store = store
         self._leading = leading
+        self._tell = tell
         self._duration = duration
         self._head = 0
         self._young: set[str] = set()
         self._old: set[str] = set()
         self._waiting: dict[str, list[_Asked]] = {}
 
-    def recorded(self, event_ids: Iterable[str], head: int) -> None:
-        """These were just committed."""
+    def recorded(self, event_ids: Iterable[str], head: int, awaited: Sequence[str] = ()) -> None:
+        """These were just committed; ``awaited``: those of them that an executor waits for."""
         self._head = head
+        if awaited:
+            self._tell(Receipt(event_ids=tuple(awaited), head=head))
         for event_id in event_ids:
             self._young.add(event_id)
             for asked in self._waiting.pop(event_id, ()):

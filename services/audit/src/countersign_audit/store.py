@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from countersign_chassis import Connection, Database
+from countersign_chassis import BatchStatement, Connection, Database
 from countersign_contracts.commands import ReadTimeline
 from countersign_contracts.event import TYPE_PREFIX
 from countersign_ledger.checkpoint import Checkpoint
@@ -75,15 +75,19 @@ _HEAD = "SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1"
 
 # Appends a batch, if the ledger ends exactly at the head that the batch was chained to. The primary key alone makes a
 # fork impossible; the condition makes a hole impossible too, should the database have lost its end meanwhile.
-_APPEND = """
+_APPEND = BatchStatement(
+    """
 INSERT INTO entries (seq, stream, epoch, stream_seq, event_id, type, source, subject, time, keyid, signature,
                      recorded_at, body, prev_hash, hash, at, agent_id, session_id, request_id)
-SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
-                     $8::text[], $9::text[], $10::text[], $11::bytea[], $12::text[], $13::bytea[], $14::bytea[],
-                     $15::bytea[], $16::timestamptz[], $17::text[], $18::text[], $19::text[])
-WHERE CASE $20::bigint WHEN 0 THEN NOT EXISTS (SELECT FROM entries)
-      ELSE EXISTS (SELECT FROM entries WHERE seq = $20 AND hash = $21) END
-"""
+SELECT u.* FROM {rows}
+WHERE CASE $1::bigint WHEN 0 THEN NOT EXISTS (SELECT FROM entries)
+      ELSE EXISTS (SELECT FROM entries WHERE seq = $1 AND hash = $2) END
+""",
+    "seq bigint, stream text, epoch bigint, stream_seq bigint, event_id text, type text, source text, subject text,"
+    " time text, keyid text, signature bytea, recorded_at text, body bytea, prev_hash bytea, hash bytea,"
+    " at timestamptz, agent_id text, session_id text, request_id text",
+    others=2,
+)
 
 # What is on record under these ids: enough to tell a repeat from a conflict.
 _KNOWN = """
@@ -178,7 +182,8 @@ class LedgerStore:
             for s in batch
             for e in (s.entry,)
         ]
-        status = await connection.execute(_APPEND, *zip(*rows, strict=True), head.seq, head.hash, timeout=timeout_s)
+        statement, values = _APPEND.of(rows)
+        status = await connection.execute(statement, head.seq, head.hash, *values, timeout=timeout_s)
         if status != f"INSERT 0 {len(batch)}":
             raise HeadMoved(f"the ledger does not end with entry {head.seq} as it did")
 

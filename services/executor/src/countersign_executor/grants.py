@@ -9,12 +9,10 @@ The unacknowledged message is the outbox: record, publish, acknowledge. What hap
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from countersign_chassis import Bus, Delivery, Failpoints
-from countersign_contracts.commands import ConfirmOnRecord, Receipt
 from countersign_contracts.envelope import Envelope, seal
 from countersign_contracts.errors import CountersignError
 from countersign_contracts.event import Event
@@ -22,6 +20,7 @@ from countersign_contracts.model import now
 from countersign_ledger.signing import SigningKey
 
 from .actions import Actions
+from .confirmations import Confirmations
 from .databases import AWAY
 from .measures import Measures
 from .work import Bury, NotNow, Say, Settlement, Work
@@ -45,6 +44,7 @@ class Grants:
     def __init__(
         self,
         actions: Actions,
+        confirmations: Confirmations,
         bus: Bus,
         key: SigningKey,
         failpoints: Failpoints,
@@ -55,6 +55,7 @@ class Grants:
         log: Any,
     ) -> None:
         self._actions = actions
+        self._confirmations = confirmations
         self._bus = bus
         self._key = key
         self._failpoints = failpoints
@@ -66,12 +67,12 @@ class Grants:
         self._one_ended = asyncio.Event()
 
     async def granted(self, batch: list[Delivery]) -> None:
-        """Take a batch in hand, once there is room; returns at once then. One question to audit for all of it."""
+        """Take a batch in hand, once there is room; returns at once then."""
         while len(self._runs) >= self._max_in_hand:
             self._one_ended.clear()
             await self._one_ended.wait()
         event_ids: list[str] = []
-        recorded = asyncio.create_task(self._confirmed(event_ids))
+        again = False
         for delivery in batch:
             delivery.detach()
             request_id = delivery.event.action.request_id
@@ -79,9 +80,14 @@ class Grants:
                 run.deliveries.append(delivery)
                 continue
             event_ids.append(delivery.envelope.id)
-            work = Work(delivery.event, delivery.envelope.id, recorded, delivery.envelope.traceparent)
-            run = self._runs[request_id] = Run(work, [delivery])
+            again = again or delivery.tries > 1
+            recorded = self._confirmations.expect(delivery.envelope.id)
+            run = self._runs[request_id] = Run(
+                Work(delivery.event, recorded, delivery.envelope.traceparent), [delivery]
+            )
             run.task = asyncio.create_task(self._run(request_id, run))
+        # what comes again was told of long ago, if ever
+        self._confirmations.await_word(event_ids, patiently=not again)
 
     async def drain(self) -> None:
         """Give back what has not begun; let the rest end within the grace period."""
@@ -94,17 +100,6 @@ class Grants:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _confirmed(self, event_ids: Sequence[str]) -> frozenset[str]:
-        """Which of these events audit has on record; none while it does not answer."""
-        if not event_ids:
-            return frozenset()
-        try:
-            receipt: Receipt = await self._bus.ask(ConfirmOnRecord(event_ids=tuple(event_ids)))
-        except CountersignError as error:
-            self._log.warning("audit does not confirm; nothing executes", error=error.detail, grants=len(event_ids))
-            return frozenset()
-        return frozenset(receipt.event_ids)
 
     async def _run(self, request_id: str, run: Run) -> None:
         try:

@@ -29,6 +29,7 @@ class Measures:
     executions: Counter
     seconds: Histogram
     wait: Histogram
+    confirmation: Histogram
     in_flight: Gauge
     refusals: Counter
     unknown_open: Gauge
@@ -56,6 +57,9 @@ class Measures:
             ),
             wait=metrics.histogram(
                 "countersign_execution_wait_seconds", "From the decision that granted an action to its claim"
+            ),
+            confirmation=metrics.histogram(
+                "countersign_confirmation_seconds", "From taking a grant in hand to audit's word on it"
             ),
             in_flight=metrics.gauge("countersign_calls_in_flight", "Calls under way, fact lookups included"),
             refusals=metrics.counter(

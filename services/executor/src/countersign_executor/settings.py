@@ -25,6 +25,9 @@ class Settings(ServiceSettings):
     max_grants_in_hand: int = Field(
         default=512, ge=1, description="granted actions taken on at once, those that wait for their call included"
     )
+    confirmation_patience_s: float = Field(
+        default=0.25, ge=0, description="audit tells when a grant is on record; it is asked if it did not for so long"
+    )
     connect_timeout_s: float = Field(default=5.0, gt=0, description="to reach a downstream, within the tool's timeout")
     keepalive_s: float = Field(
         default=4.0,

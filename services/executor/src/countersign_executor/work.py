@@ -15,21 +15,20 @@ from .request import HttpRequest
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A grant in hand. ``recorded``: which events audit confirmed; ``begun``: it may have been claimed."""
+    """A grant in hand. ``recorded``: whether audit has it on record; ``begun``: it may have been claimed."""
 
     grant: ActionGranted
-    event_id: str
-    recorded: asyncio.Task[frozenset[str]]
+    recorded: asyncio.Future[bool]
     traceparent: str | None
     begun: bool = False
 
     def known_unrecorded(self) -> bool:
         """Whether audit has answered, and not confirmed it."""
-        return self.recorded.done() and self.event_id not in self.recorded.result()
+        return self.recorded.done() and not self.recorded.result()
 
     async def on_record(self) -> bool:
         """Whether audit confirms it."""
-        return self.event_id in await asyncio.shield(self.recorded)
+        return await asyncio.shield(self.recorded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,7 @@ async def world(
         "stop_lease_s": 0.4,
         "heartbeat_s": 0.1,
         "retry_first_pause_s": 0.01,
+        "confirmation_patience_s": 0,
     }
     await made.open()
     yield made
