@@ -1,5 +1,6 @@
 """What every service stands on: bus, consumers, database, projections, health, metrics, failpoints. No domain words."""
 
+from .batches import BatchStatement
 from .bus import Bus
 from .coalescer import Coalescer
 from .database import Connection, Database
@@ -12,6 +13,7 @@ from .settings import ServiceSettings
 
 __all__ = [
     "NO_FAILPOINTS",
+    "BatchStatement",
     "Bus",
     "Coalescer",
     "Connection",

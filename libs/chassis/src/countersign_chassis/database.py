@@ -6,8 +6,8 @@ import asyncio
 import hashlib
 import re
 import zlib
-from collections.abc import AsyncIterator, Container, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Container, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import resources
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from countersign_contracts.errors import CountersignError, Unavailable
 
+from .hot import SETTINGS, HotConnections
 from .measured import DatabaseMetrics, MeasuredPool
 from .metrics import Metrics
 
@@ -33,14 +34,20 @@ class MigrationError(CountersignError):
 
 
 class Database:
-    """The service's connections. ``open`` waits for the server; everything else fails fast."""
+    """The service's connections. ``open`` waits for the server; everything else fails fast.
 
-    def __init__(self, dsn: str, *, pool_max: int, name: str, metrics: Metrics | None = None) -> None:
+    ``pool_max``: how many at most; ``hot`` of them are for :meth:`hot`, as long as one is left for the rest.
+    """
+
+    def __init__(self, dsn: str, *, pool_max: int, name: str, hot: int = 0, metrics: Metrics | None = None) -> None:
         self._measures = DatabaseMetrics(metrics) if metrics is not None else None
         self._dsn = dsn
-        self._pool_max = pool_max
+        self._hot_max = min(hot, pool_max - 1)
+        self._pool_max = pool_max - self._hot_max
         self._name = name
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._hot_pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._hot: HotConnections | None = None
 
     @property
     def pool(self) -> asyncpg.Pool[asyncpg.Record]:
@@ -51,12 +58,22 @@ class Database:
 
     async def open(self) -> None:
         """Connect; raises what asyncpg raises if the server refuses."""
+        self._pool = await self._connect(self._pool_max, {}, self._waited)
+        if self._hot_max:
+            self._hot_pool = await self._connect(self._hot_max, SETTINGS, lambda _: None)
+            self._hot = HotConnections(self._hot_pool, self._hot_max, self._waited)
+        if self._measures is not None:
+            self._measures.watch(self._pools(), self._idle)
+
+    async def _connect(
+        self, most: int, settings: Mapping[str, str], waited: Callable[[float], None]
+    ) -> asyncpg.Pool[asyncpg.Record]:
         pool = MeasuredPool(
             self._dsn,
             connection_class=asyncpg.Connection,
             record_class=asyncpg.Record,
             min_size=1,
-            max_size=self._pool_max,
+            max_size=most,
             max_queries=50_000,
             loop=None,
             command_timeout=30,
@@ -67,12 +84,21 @@ class Database:
                 "application_name": f"countersign-{self._name}",
                 "timezone": "UTC",
                 "jit": "off",
+                **settings,
             },
         )
-        pool.measures = self._measures
-        self._pool = await pool
+        pool.waited = waited
+        return await pool
+
+    def _pools(self) -> list[asyncpg.Pool[asyncpg.Record]]:
+        return [pool for pool in (self._pool, self._hot_pool) if pool is not None]
+
+    def _idle(self) -> int:
+        return (self._pool.get_idle_size() if self._pool else 0) + (self._hot.idle() if self._hot else 0)
+
+    def _waited(self, seconds: float) -> None:
         if self._measures is not None:
-            self._measures.watch(pool)
+            self._measures.wait.observe(seconds)
 
     async def trouble(self) -> str | None:
         """Why it cannot be worked with now; None if it can, or if all connections are busy working."""
@@ -90,12 +116,15 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection; those still busy after two seconds are cut."""
-        if self._pool is not None:
-            pool, self._pool = self._pool, None
-            try:
-                async with asyncio.timeout(2):
-                    await pool.close()
-            except TimeoutError:
+        pools, self._pool, self._hot_pool = self._pools(), None, None
+        hot, self._hot = self._hot, None
+        try:
+            async with asyncio.timeout(2):
+                if hot is not None:
+                    await hot.close()
+                await asyncio.gather(*(pool.close() for pool in pools))
+        except TimeoutError:
+            for pool in pools:
                 pool.terminate()
 
     @asynccontextmanager
@@ -103,6 +132,13 @@ class Database:
         """A connection of the pool; leave no session state behind (see :meth:`session`)."""
         async with self.pool.acquire() as connection:
             yield connection
+
+    def hot(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection for what every action runs, lookups by key and writes: each is planned once, and by index.
+
+        Never for a list, nor for anything without an index: see :mod:`.hot`, and :meth:`fetch_planned`.
+        """
+        return self.connection() if self._hot is None else self._hot.one()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Connection]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -140,7 +140,7 @@ def _method(scope: Scope) -> str:
 
 
 class DatabaseMetrics:
-    """The pool: how many connections are open and idle, how long one is waited for."""
+    """The connections: how many are open and idle, how long one is waited for."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._connections = metrics.gauge(
@@ -152,11 +152,11 @@ class DatabaseMetrics:
             "countersign_database_wait_seconds", "Time until the pool gave a connection, opening one included"
         )
 
-    def watch(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
-        """Show this pool from now on."""
-        self._connections.labels("open").set_function(pool.get_size)
-        self._connections.labels("idle").set_function(pool.get_idle_size)
-        self._connections.labels("most").set_function(pool.get_max_size)
+    def watch(self, pools: Sequence[asyncpg.Pool[asyncpg.Record]], idle: Callable[[], int]) -> None:
+        """Show these pools together from now on."""
+        self._connections.labels("open").set_function(lambda: sum(pool.get_size() for pool in pools))
+        self._connections.labels("idle").set_function(idle)
+        self._connections.labels("most").set_function(lambda: sum(pool.get_max_size() for pool in pools))
 
 
 class MeasuredPool(_Pool):
@@ -165,12 +165,11 @@ class MeasuredPool(_Pool):
     All of them go through ``_acquire`` of the library's (0.32), which is pinned; tests/test_measured.py would miss it.
     """
 
-    measures: DatabaseMetrics | None = None
+    waited: Callable[[float], None]
 
     async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109  (the library's own)
         began = time.perf_counter()
         try:
             return await super()._acquire(timeout)  # type: ignore[misc]
         finally:
-            if self.measures is not None:
-                self.measures.wait.observe(time.perf_counter() - began)
+            self.waited(time.perf_counter() - began)

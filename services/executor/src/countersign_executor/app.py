@@ -26,6 +26,7 @@ from .caller import Caller
 from .calling import Performer
 from .catalogue import ToolCatalogue
 from .catalogue_store import CatalogueStore
+from .confirmations import Confirmations
 from .connector import Connector
 from .control import Control
 from .control_store import ControlStore
@@ -51,7 +52,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     Nothing connects before ``start``; the secrets are read here, so that a bad file is told at once.
     """
-    service = Service("executor", settings, failpoints)
+    service = Service("executor", settings, failpoints, hot=2)
     service.migrations("countersign_executor")
     log, bus, db = service.log, service.bus, service.db
     measures = Measures.of(service.metrics)
@@ -129,8 +130,10 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
         owner_timeout_s=settings.owner_timeout_s,
         log=log,
     )
+    confirmations = Confirmations(bus, measures.confirmation, log, patience_s=settings.confirmation_patience_s)
     grants = Grants(
         actions,
+        confirmations,
         bus,
         service.key,
         failpoints,
@@ -158,6 +161,7 @@ def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service
 
     async def start() -> None:
         await connector.open()
+        await confirmations.start()
         await catalogue.load()
         await pulse.beat()
 

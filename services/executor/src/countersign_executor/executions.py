@@ -15,20 +15,22 @@ from uuid import UUID
 
 import asyncpg
 
-from countersign_chassis import Connection, Database
+from countersign_chassis import BatchStatement, Connection, Database
 
 from .recovery import ExecutionRow, State
 
 _CLAIM = "SELECT * FROM claim_executions($1, $2, $3, $4, $5, $6, $7)"
 
 # Only the claim that made the call may say how it ended.
-_FINISH = """
+_FINISH = BatchStatement(
+    """
 UPDATE executions e SET state = u.state, event = u.event, finished_at = u.finished_at, fence = u.new_fence
-  FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bytea[], $5::timestamptz[], $6::int[])
-       AS u (request_id, fence, state, event, finished_at, new_fence)
+  FROM {rows}
  WHERE e.request_id = u.request_id AND e.fence = u.fence AND e.state = 'started'
 RETURNING e.request_id
-"""
+""",
+    "request_id uuid, fence int, state text, event bytea, finished_at timestamptz, new_fence int",
+)
 
 # Nothing ran: the next delivery may claim it again.
 _RELEASE = """
@@ -124,7 +126,7 @@ class Executions:
 
     async def claim(self, claims: Sequence[Claim]) -> list[Claimed]:
         """Claim a batch; answers in the order asked. No request id may be in it twice."""
-        async with self._db.connection() as connection:
+        async with self._db.hot() as connection:
             rows = await connection.fetch(
                 _CLAIM,
                 self.owner,
@@ -139,20 +141,13 @@ class Executions:
 
     async def finish(self, ends: Sequence[Finish]) -> list[bool]:
         """Write how claims ended; False where the fence has moved on, so that the result came too late."""
-        async with self._db.connection() as connection:
+        async with self._db.hot() as connection:
             return await self.finish_in(connection, ends)
 
     async def finish_in(self, connection: Connection, ends: Sequence[Finish]) -> list[bool]:
         """The same inside a transaction."""
-        rows = await connection.fetch(
-            _FINISH,
-            [e.request_id for e in ends],
-            [e.fence for e in ends],
-            [e.state for e in ends],
-            [e.event for e in ends],
-            [e.finished_at for e in ends],
-            [e.new_fence for e in ends],
-        )
+        finished = [(e.request_id, e.fence, e.state, e.event, e.finished_at, e.new_fence) for e in ends]
+        rows = await _FINISH.fetch(connection, finished)
         written = {r[0] for r in rows}
         return [UUID(e.request_id) in written for e in ends]
 

@@ -39,7 +39,7 @@ from .waiters import Waiters
 
 def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service:
     """Wire the gateway. Nothing connects before ``start``."""
-    service = Service("gateway", settings, failpoints)
+    service = Service("gateway", settings, failpoints, hot=3)
     service.migrations("countersign_gateway")
     metrics = service.metrics
     accepted = metrics.counter("countersign_actions_accepted", "Actions accepted", ["channel"])

@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from countersign_chassis import Connection, Database
+from countersign_chassis import BatchStatement, Connection, Database
 from countersign_chassis.tracing import Span
 from countersign_contracts.actions import Action, ActionRef, ActionRequested, ActionResult, Reason
 from countersign_contracts.envelope import Envelope, source_of
@@ -21,43 +21,48 @@ from .progress import Heard
 
 # One round trip for a batch. A request id or idempotency key that is already taken inserts nothing: the caller then
 # reads the row that took it.
-_ACCEPT = """
+_ACCEPT = BatchStatement(
+    """
 INSERT INTO action (request_id, agent_id, session_id, env, tool, tool_version, digest, state, channel, idempotency_key,
                     request_sha256, event_body, event_time, event_keyid, event_signature, traceparent,
                     accepted_at, updated_at, drive_at)
-SELECT r, a, s, e, t, tv, d, 'accepted', c, k, sha, body, time, keyid, signature, trace, $17, $17, $18
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::text[], $8::text[], $9::text[],
-            $10::bytea[], $11::bytea[], $12::text[], $13::text[], $14::bytea[], $15::text[], $16::int[])
-     AS u (r, a, s, e, t, tv, d, c, k, sha, body, time, keyid, signature, trace, n)
+SELECT r, a, s, e, t, tv, d, 'accepted', c, k, sha, body, time, keyid, signature, trace, $1, $1, $2
+FROM {rows}
 ORDER BY n
 ON CONFLICT DO NOTHING
 RETURNING request_id
-"""
+""",
+    "r uuid, a text, s text, e text, t text, tv int, d text, c text, k text, sha bytea, body bytea, time text,"
+    " keyid text, signature bytea, trace text, n int",
+    others=2,
+)
 
 COLUMNS = """request_id, agent_id, session_id, env, tool, tool_version, digest, state, decision, risk, reason, reasons,
  approval_id, approval, superseded_by, result, status_code, truncated, channel, request_sha256, accepted_at,
  updated_at"""
 
 # `unknown` may still become succeeded or failed by reconciling; every other final state stays.
-_APPLY = """
+_APPLY = BatchStatement(
+    """
 UPDATE action AS a
 SET state = u.state, decision = coalesce(u.decision, a.decision), risk = coalesce(u.risk, a.risk),
     reason = u.reason, reasons = u.reasons, approval_id = coalesce(u.approval_id, a.approval_id),
     result = coalesce(u.result, a.result), status_code = coalesce(u.status_code, a.status_code),
-    truncated = u.truncated, updated_at = $11::timestamptz,
-    drive_at = CASE WHEN u.final THEN NULL ELSE $12::timestamptz END,
+    truncated = u.truncated, updated_at = $1::timestamptz,
+    drive_at = CASE WHEN u.final THEN NULL ELSE $2::timestamptz END,
     cancel_by = CASE WHEN u.final THEN NULL ELSE a.cancel_by END,
     end_event = CASE WHEN u.final THEN u.event_id END, superseded_by = u.superseded_by
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::int[],
-            $10::boolean[], $13::boolean[], $14::int[], $15::text[], $16::uuid[])
-     AS u (request_id, state, decision, risk, reason, reasons, approval_id, result, status_code, truncated, final, rank,
-           event_id, superseded_by)
+FROM {rows}
 WHERE a.request_id = u.request_id
   AND (a.state IN ('accepted', 'held', 'granted', 'executing')
        OR a.state = 'unknown' AND u.state IN ('succeeded', 'failed') AND u.final)
   AND (u.final OR u.rank > CASE a.state WHEN 'accepted' THEN 0 WHEN 'held' THEN 1 WHEN 'granted' THEN 2 ELSE 3 END)
 RETURNING a.request_id, a.channel, a.accepted_at, a.approval_id
-"""
+""",
+    "request_id uuid, state text, decision text, risk text, reason text, reasons text, approval_id text, result text,"
+    " status_code int, truncated boolean, final boolean, rank int, event_id text, superseded_by uuid",
+    others=2,
+)
 
 _LATEST_FIRST = "ORDER BY accepted_at DESC, request_id DESC"
 _BEFORE = "(accepted_at, request_id) < (SELECT accepted_at, request_id FROM action WHERE request_id = ${})"
@@ -116,34 +121,35 @@ class Store:
 
     async def accept(self, batch: Sequence[Accepted], at: datetime, drive_at: datetime) -> set[str]:
         """Insert what is new; returns the request ids inserted. What is missing was accepted before."""
-        async with self._db.connection() as connection:
+        async with self._db.hot() as connection:
             return await self.accept_in(connection, batch, at, drive_at)
 
     async def accept_in(
         self, connection: Connection, batch: Sequence[Accepted], at: datetime, drive_at: datetime
     ) -> set[str]:
         """The same inside a transaction."""
-        rows = await connection.fetch(
-            _ACCEPT,
-            [UUID(b.action.request_id) for b in batch],
-            [b.action.agent_id for b in batch],
-            [b.action.session_id for b in batch],
-            [b.action.env for b in batch],
-            [b.action.tool for b in batch],
-            [b.action.tool_version for b in batch],
-            [b.action.digest for b in batch],
-            [b.channel for b in batch],
-            [b.idempotency_key for b in batch],
-            [b.request_sha256 for b in batch],
-            [b.envelope.body for b in batch],
-            [b.envelope.time for b in batch],
-            [b.envelope.keyid for b in batch],
-            [b.envelope.signature for b in batch],
-            [b.envelope.traceparent for b in batch],
-            list(range(len(batch))),
-            at,
-            drive_at,
-        )
+        accepted = [
+            (
+                UUID(b.action.request_id),
+                b.action.agent_id,
+                b.action.session_id,
+                b.action.env,
+                b.action.tool,
+                b.action.tool_version,
+                b.action.digest,
+                b.channel,
+                b.idempotency_key,
+                b.request_sha256,
+                b.envelope.body,
+                b.envelope.time,
+                b.envelope.keyid,
+                b.envelope.signature,
+                b.envelope.traceparent,
+                place,
+            )
+            for place, b in enumerate(batch)
+        ]
+        rows = await _ACCEPT.fetch(connection, accepted, at, drive_at)
         return {str(row["request_id"]) for row in rows}
 
     async def apply(self, changes: Sequence[Change], at: datetime, drive_at: datetime) -> dict[str, Changed]:
@@ -151,7 +157,7 @@ class Store:
 
         Of several changes to one action in a batch the last one counts; an action that has ended stays as it is.
         """
-        async with self._db.connection() as connection:
+        async with self._db.hot() as connection:
             return await self.apply_in(connection, changes, at, drive_at)
 
     async def apply_in(
@@ -159,25 +165,26 @@ class Store:
     ) -> dict[str, Changed]:
         """The same inside a transaction."""
         latest = list({c.ref.request_id: c for c in changes}.values())
-        rows = await connection.fetch(
-            _APPLY,
-            [UUID(c.ref.request_id) for c in latest],
-            [c.state for c in latest],
-            [c.decision for c in latest],
-            [c.risk for c in latest],
-            [c.reason for c in latest],
-            [c.reasons_json() if c.reasons else None for c in latest],
-            [c.approval_id for c in latest],
-            [c.result_json() for c in latest],
-            [c.status_code for c in latest],
-            [c.truncated for c in latest],
-            at,
-            drive_at,
-            [c.state not in _RANK for c in latest],
-            [_RANK.get(c.state, 9) for c in latest],
-            [c.event_id for c in latest],
-            [c.superseded_by for c in latest],
-        )
+        changed = [
+            (
+                UUID(c.ref.request_id),
+                c.state,
+                c.decision,
+                c.risk,
+                c.reason,
+                c.reasons_json() if c.reasons else None,
+                c.approval_id,
+                c.result_json(),
+                c.status_code,
+                c.truncated,
+                c.state not in _RANK,
+                _RANK.get(c.state, 9),
+                c.event_id,
+                c.superseded_by,
+            )
+            for c in latest
+        ]
+        rows = await _APPLY.fetch(connection, changed, at, drive_at)
         return {
             str(row["request_id"]): Changed(row["channel"], row["accepted_at"], row["approval_id"] is not None)
             for row in rows

@@ -23,7 +23,7 @@ from .store import Decisions
 
 def build(settings: Settings, failpoints: Failpoints = NO_FAILPOINTS) -> Service:
     """The service, not started."""
-    service = Service("policy", settings, failpoints)
+    service = Service("policy", settings, failpoints, hot=2)
     service.migrations("countersign_policy")
 
     decisions = Decisions(service.db)

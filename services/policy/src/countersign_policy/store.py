@@ -15,7 +15,7 @@ from typing import Literal
 
 import asyncpg
 
-from countersign_chassis import Connection, Database
+from countersign_chassis import BatchStatement, Connection, Database
 from countersign_contracts.actions import ActionEvent
 from countersign_contracts.envelope import Envelope, source_of
 from countersign_contracts.event import EVENTS
@@ -26,29 +26,43 @@ _PURGE_AT_ONCE = 10_000
 
 Outcome = Literal["allow", "deny", "hold", "cancelled"]
 
-# Writes decisions and their reservations, but only under the policy version they were made with; answers which.
-_INSERT = """
+# Writes decisions, but only under the policy version they were made with; answers which.
+_WRITTEN = """
 WITH present AS (SELECT version FROM policy_set),
 inserted AS (
     INSERT INTO decision (request_id, agent_id, outcome, decided_at, policy_version,
                           event_type, event_time, keyid, signature, body)
-    SELECT g.* FROM unnest($2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[],
-                           $7::text[], $8::text[], $9::text[], $10::bytea[], $11::bytea[]) AS g
+    SELECT u.* FROM {rows}
     WHERE (SELECT version FROM present) = $1
     ON CONFLICT (request_id) DO NOTHING
     RETURNING request_id
-),
-reserved AS (
-    INSERT INTO guardrail_usage (request_id, counter, amount, at, expires_at)
-    SELECT u.request_id, u.counter, u.amount, u.at, u.expires_at
-    FROM unnest($12::uuid[], $13::text[], $14::numeric[], $15::timestamptz[], $16::timestamptz[])
-        WITH ORDINALITY AS u (request_id, counter, amount, at, expires_at, n)
-    WHERE u.request_id IN (SELECT request_id FROM inserted)
-    ORDER BY u.n
-    ON CONFLICT (request_id, counter) DO NOTHING
-)
+)"""
+_ANSWER = """
 SELECT (SELECT version FROM present) AS version, ARRAY(SELECT request_id FROM inserted) AS inserted
 """
+_COLUMNS = (
+    "request_id uuid, agent_id text, outcome text, decided_at timestamptz, policy_version text, event_type text,"
+    " event_time text, keyid text, signature bytea, body bytea"
+)
+_INSERT = BatchStatement(_WRITTEN + _ANSWER, _COLUMNS, others=1)
+
+# The same, with their reservations.
+_INSERT_COUNTED = BatchStatement(
+    _WRITTEN  # noqa: S608 (constants)
+    + """,
+reserved AS (
+    INSERT INTO guardrail_usage (request_id, counter, amount, at, expires_at)
+    SELECT r.request_id, r.counter, r.amount, r.at, r.expires_at
+    FROM unnest($2::uuid[], $3::text[], $4::numeric[], $5::timestamptz[], $6::timestamptz[])
+        WITH ORDINALITY AS r (request_id, counter, amount, at, expires_at, n)
+    WHERE r.request_id IN (SELECT request_id FROM inserted)
+    ORDER BY r.n
+    ON CONFLICT (request_id, counter) DO NOTHING
+)"""
+    + _ANSWER,
+    _COLUMNS,
+    others=6,
+)
 
 _BEGIN_DECISIONS = "SELECT version, known, used FROM begin_decisions($1::uuid[], $2, $3, $4)"
 
@@ -158,7 +172,7 @@ class Decisions:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A transaction; the counters' locks last as long as it."""
-        async with self._db.transaction() as connection:
+        async with self._db.hot() as connection, connection.transaction():
             yield connection
 
     async def begin_decisions(
@@ -187,18 +201,19 @@ class Decisions:
         """
         # one order for everybody: two replicas with the same requests wait for each other, and never both
         in_order = sorted(rows, key=lambda row: row.envelope.subject)
-        arguments = (version, *_columns(in_order), *_reservations(rows))
+        values = [_values(row) for row in in_order]
+        reservations = _reservations(rows)
+        statement, others = (_INSERT_COUNTED, reservations) if reservations[0] else (_INSERT, ())
         if connection is None:
-            async with self._db.connection() as own:
-                row = await own.fetchrow(_INSERT, *arguments)
+            async with self._db.hot() as own:
+                (row,) = await statement.fetch(own, values, version, *others)
         else:
-            row = await connection.fetchrow(_INSERT, *arguments)
-        row = _always(row)
+            (row,) = await statement.fetch(connection, values, version, *others)
         return row["version"], frozenset(str(id) for id in row["inserted"])
 
     async def resolve(self, connection: Connection, row: Row) -> None:
         """Write what became of a held action; if it is denied, its reservation is given back."""
-        await connection.execute(_RESOLVE, *(column[0] for column in _columns([row])))
+        await connection.execute(_RESOLVE, *_values(row))
         if row.outcome == "deny":
             await connection.execute(_GIVE_BACK, row.envelope.subject)
         elif row.counts:
@@ -236,18 +251,18 @@ def _always(row: asyncpg.Record | None) -> asyncpg.Record:
     return row
 
 
-def _columns(rows: Sequence[Row]) -> tuple[list[object], ...]:
+def _values(row: Row) -> tuple[object, ...]:
     return (
-        [r.envelope.subject for r in rows],
-        [r.agent_id for r in rows],
-        [r.outcome for r in rows],
-        [r.decided_at for r in rows],
-        [r.policy_version for r in rows],
-        [r.envelope.type for r in rows],
-        [r.envelope.time for r in rows],
-        [r.envelope.keyid for r in rows],
-        [r.envelope.signature for r in rows],
-        [r.envelope.body for r in rows],
+        row.envelope.subject,
+        row.agent_id,
+        row.outcome,
+        row.decided_at,
+        row.policy_version,
+        row.envelope.type,
+        row.envelope.time,
+        row.envelope.keyid,
+        row.envelope.signature,
+        row.envelope.body,
     )
 
 
