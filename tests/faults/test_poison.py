@@ -20,6 +20,7 @@ import orjson
 import pytest
 from nats.aio.client import Client
 
+from countersign_chassis import consumer
 from countersign_chassis.stored import read_headers
 from countersign_contracts.envelope import seal
 from countersign_contracts.event import CORE_SERVICES, EVENTS
@@ -244,7 +245,11 @@ CALLS = 4  # of every_way
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1])
-async def test_poison_on_every_subject_ends_and_what_comes_after_it_is_heard(world: World, seed: int) -> None:
+async def test_poison_on_every_subject_ends_and_what_comes_after_it_is_heard(
+    world: World, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # eight minutes are for replicas of a newer version, and there are none
+    monkeypatch.setattr(consumer, "UNREADABLE_S", (0.05,) * (MAX_TRIES - 1))
     poisoning = Poisoning(world, random.Random(seed))
     await every_way(world)
     await tell_of_an_alert(world.stack)

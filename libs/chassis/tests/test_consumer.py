@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from datetime import datetime
 from typing import Any
 
 import orjson
 import pytest
 
-from countersign_chassis import Delivery, RawDelivery, Service, ServiceSettings
+from countersign_chassis import Delivery, RawDelivery, Service, ServiceSettings, consumer
 from countersign_contracts.actions import Action, ActionRequested
 from countersign_contracts.canonical import action_digest
+from countersign_contracts.envelope import Envelope, seal
 from countersign_contracts.errors import Malformed, Refused
+from countersign_contracts.event import Event
 from countersign_contracts.ids import new_id
 from countersign_contracts.model import now
+
+OF_THE_NEXT_VERSION = b',"of_the_next_version":true'
 
 
 def requested(n: int = 0) -> ActionRequested:
@@ -64,6 +69,13 @@ async def dead_letters(stack: Any, count: int, seconds: float = 15) -> list[Any]
             else:
                 found.append(orjson.loads(base64.b64decode(message["data"])))
     return found
+
+
+async def dead(stack: Any) -> int:
+    """How many dead letters there are."""
+    client = await stack.client("bootstrap-core")
+    info = orjson.loads((await client.request("$JS.API.STREAM.INFO.DEADLETTER", b"", timeout=2)).data)
+    return int(info["state"]["messages"])
 
 
 async def pending(stack: Any) -> tuple[int, int]:
@@ -148,9 +160,7 @@ async def test_an_outage_is_no_poison(stack: Any) -> None:
     consuming.fail.clear()
     count = consuming.times(1)
     await consuming.until(lambda: consuming.times(1) > count)
-    client = await stack.client("bootstrap-core")
-    info = orjson.loads((await client.request("$JS.API.STREAM.INFO.DEADLETTER", b"", timeout=2)).data)
-    assert info["state"]["messages"] == 0
+    assert await dead(stack) == 0
     await consuming.service.stop()
 
 
@@ -193,6 +203,58 @@ async def test_forged_altered_and_unreadable_events_reach_no_handler(stack: Any)
     await gateway.publish(requested(5))
     await consuming.until(lambda: consuming.times(5) == 1)
     assert consuming.seen == [[5]]
+    await consuming.service.stop()
+
+
+async def publish_of_a_newer_version(stack: Any) -> None:
+    """A request as the gateway of a later version might sign it: with a field that nobody knows yet."""
+    gateway, event = await stack.bus("gateway"), requested(1)
+    newer = seal(
+        event.to_bytes()[:-1] + OF_THE_NEXT_VERSION + b"}",
+        id=event.event_id(),
+        type=event.spec.type,
+        subject=event.about(),
+        time=now(),
+        key=stack.key("gateway"),
+    )
+    await gateway.publish_sealed([("actions.requested.worker-1", "ACTIONS", newer)], attempt="newer")
+
+
+async def test_what_a_newer_version_wrote_is_left_for_a_replica_of_it(
+    stack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "UNREADABLE_S", (0.05,) * 100)
+    old, new = Consuming(stack), Consuming(stack)
+    await start(old)
+    await publish_of_a_newer_version(stack)
+    client = await stack.client("bootstrap-core")
+    async with asyncio.timeout(10):
+        while True:  # until the older one has given it back
+            reply = await client.request("$JS.API.CONSUMER.INFO.ACTIONS.policy-actions", b"", timeout=2)
+            if orjson.loads(reply.data)["num_redelivered"]:
+                break
+            await asyncio.sleep(0.02)
+
+    def reading(envelope: Envelope, arrived: datetime) -> Event:
+        envelope.verify(new.service.trust, arrived)
+        return ActionRequested.from_bytes(envelope.body.replace(OF_THE_NEXT_VERSION, b""))
+
+    await start(new, opener=reading)
+    await new.until(lambda: new.times(1) == 1)
+    assert old.seen == []
+    assert await dead(stack) == 0
+    for each in (old, new):
+        await each.service.stop()
+
+
+async def test_what_no_version_reads_ends_in_the_dead_letters(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "UNREADABLE_S", (0.05,) * 3)
+    consuming = Consuming(stack)
+    await start(consuming)
+    await publish_of_a_newer_version(stack)
+    (letter,) = await dead_letters(stack, 1)
+    assert letter["tries"] == 4 and "of_the_next_version" in letter["reason"]
+    assert consuming.seen == []
     await consuming.service.stop()
 
 

@@ -122,3 +122,22 @@ def test_a_signed_body_that_does_not_fit_is_malformed(keys: Keys) -> None:
     stored = seal(AGENTS, "alice", PERSON, keys["registry"])
     with pytest.raises(Malformed, match="AgentRecord: agent_id"):
         open_projection(AGENTS, "alice", stored, keys.trust, AgentRecord)
+
+
+def test_a_field_of_a_newer_owner_is_passed_over_where_what_is_known_must_count(record: Record, keys: Keys) -> None:
+    bucket, key, value = record
+    body = json.loads(value.to_bytes()) | {"of_the_next_version": True}
+    for inner in body.values():
+        if isinstance(inner, dict):
+            inner["of_the_next_version"] = True
+
+    class Newer(Frozen):
+        def to_bytes(self) -> bytes:
+            return json.dumps(body).encode()
+
+    stored = seal(bucket, key, Newer(), keys[bucket.owner])
+    if bucket.strict:
+        with pytest.raises(Malformed, match="of_the_next_version"):
+            open_projection(bucket, key, stored, keys.trust, bucket.model)
+    else:
+        assert open_projection(bucket, key, stored, keys.trust, bucket.model) == value

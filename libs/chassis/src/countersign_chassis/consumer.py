@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from countersign_contracts.envelope import open_event
-from countersign_contracts.errors import CountersignError, Malformed
+from countersign_contracts.errors import CountersignError, Malformed, Unreadable
 from countersign_contracts.topology import Consumer
 from countersign_ledger import TrustBundle
 
@@ -28,7 +28,7 @@ from .bus import Bus
 from .client import NatsClient
 from .connection import NatsConnection
 from .dead_letter import dead_letter, error_line
-from .delivery import Delivery, Opener, RawDelivery, Settler, follow
+from .delivery import UNREADABLE_S, Delivery, Opener, RawDelivery, Settler, follow
 from .measured import ConsumerMetrics
 from .outages import OUTAGES
 from .tracing import NO_TRACES, Tracer, doing
@@ -48,7 +48,8 @@ class EventConsumer:
     ``skip`` may pass over messages by their headers, before anything is verified: only for what nobody relies on.
     ``room`` says how many may be handled now, and waits while that is none: what has not arrived stays in the stream.
     ``verify`` off hands :class:`RawDelivery` to the handler; on, events are verified and parsed first, and what fails
-    that is dead-lettered at once: trying again would not mend it. ``opener`` does the verifying, where a service has
+    that is dead-lettered at once: trying again would not mend it. What is verified and cannot be read is left for a
+    replica of a newer version, for some minutes. ``opener`` does the verifying, where a service has
     verified some of these events already; the default is :func:`open_event`. ``bury_body`` off keeps bodies
     out of dead letters, where they may hold what must not go on record.
     """
@@ -310,10 +311,19 @@ class EventConsumer:
     async def _open(self, msg: Msg) -> RawDelivery | None:
         try:
             return self.opened(msg, self)
-        except Exception as error:  # whatever it is, these bytes will not be read better the next time
-            reason = error_line(error)
-            self._log.warning("refused a message", subject=msg.subject, reason=reason)
-            await self._bury_or_nak(RawDelivery(self, msg), reason)
+        except Exception as error:
+            reason, delivery = error_line(error), RawDelivery(self, msg)
+            if isinstance(error, Unreadable) and delivery.tries <= len(UNREADABLE_S):
+                self._log.warning(
+                    "cannot read what a service signed; a replica of a newer version may",
+                    tries=delivery.tries,
+                    subject=msg.subject,
+                    reason=reason,
+                )
+                await delivery.nak(UNREADABLE_S[delivery.tries - 1])
+            else:  # whatever it is, these bytes will not be read better the next time
+                self._log.warning("refused a message", subject=msg.subject, reason=reason)
+                await self._bury_or_nak(delivery, reason)
             return None
 
     def opened(self, msg: Msg, settler: Settler) -> RawDelivery:

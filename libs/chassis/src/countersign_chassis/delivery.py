@@ -18,6 +18,10 @@ from .tracing import Span, Tracer, messaging, sampled
 #: How long before a message that failed for the n-th time comes again, in seconds.
 BACKOFF_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
+#: The same for what a service signed and this version cannot read, in seconds: while versions change, replicas of the
+#: newer one take over within minutes. After the last of these it is dead-lettered.
+UNREADABLE_S = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 240.0)
+
 
 def backoff_s(tries: int) -> float:
     """The pause after the ``tries``-th failure (1-based)."""

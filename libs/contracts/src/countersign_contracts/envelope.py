@@ -13,7 +13,7 @@ from datetime import datetime
 
 from countersign_ledger import SigningKey, TrustBundle, UntrustedError, event_signing_bytes
 
-from .errors import Malformed, Refused
+from .errors import Malformed, Refused, Unreadable
 from .event import EVENTS, Event
 from .model import rfc3339
 from .retirement import require_in_force
@@ -184,14 +184,17 @@ def signed_anew(envelope: Envelope, trust: TrustBundle, key: SigningKey) -> Enve
 def open_event(envelope: Envelope, trust: TrustBundle, arrived: datetime | None = None) -> Event:
     """Verify the envelope, then read its event; ``arrived`` as for :meth:`Envelope.verify`.
 
-    Raises :class:`Unverifiable` for a bad signature, :class:`Malformed` for an unknown type, a wrong body, or an id
-    that is not the one this event has.
+    Raises :class:`Unverifiable` for a bad signature, :class:`Unreadable` for a type or a body that this version does
+    not know, and :class:`Malformed` for an id that is not the one this event has.
     """
     envelope.verify(trust, arrived)
     kind = EVENTS.get(envelope.type)
     if kind is None:
-        raise Malformed(f"event type {envelope.type!r} is unknown to this version")
-    event = kind.from_bytes(envelope.body)
+        raise Unreadable(f"event type {envelope.type!r} is unknown to this version")
+    try:
+        event = kind.from_bytes(envelope.body)
+    except Malformed as error:
+        raise Unreadable(error.detail) from None
     if event.event_id() != envelope.id:
         raise Malformed(f"{envelope.type}: id {envelope.id!r} is not the event's own, {event.event_id()!r}")
     return event

@@ -21,10 +21,13 @@ class Frozen(BaseModel):
         return self.model_dump_json(exclude_none=True).encode()
 
     @classmethod
-    def from_bytes(cls, body: bytes) -> Self:
-        """Read a body; raises :class:`Malformed` naming the first wrong field."""
+    def from_bytes(cls, body: bytes, *, newer: bool = False) -> Self:
+        """Read a body; raises :class:`Malformed` naming the first wrong field.
+
+        ``newer``: a newer version may have written it, and fields that this one does not know are passed over.
+        """
         try:
-            return cls.model_validate_json(body)
+            return cls.model_validate_json(body, extra="ignore" if newer else None)
         except ValidationError as error:
             raise Malformed(f"{cls.__name__}: {explain(error)}") from None
 

@@ -28,12 +28,17 @@ P = TypeVar("P", bound=Frozen)
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A key-value bucket: its owner alone writes it; ``readers`` may read it."""
+    """A key-value bucket: its owner alone writes it; ``readers`` may read it.
+
+    ``strict`` readers refuse a record with a field that they do not know, and keep the one they have. The others pass
+    over the field: while versions change, who was revoked by a newer registry must be so for an older gateway, too.
+    """
 
     name: str
     owner: str
     model: type[Frozen]
     readers: tuple[str, ...]
+    strict: bool = False
 
     @property
     def type(self) -> str:
@@ -44,7 +49,9 @@ class Bucket:
 AGENTS = Bucket("agents", "registry", AgentRecord, ("gateway", "policy", "executor"))
 PEOPLE = Bucket("people", "registry", PersonRecord, ("gateway", "approvals", "slack"))
 LOGINS = Bucket("logins", "registry", LoginsRecord, ("gateway",))
-TOOLS = Bucket("tools", "executor", ToolRecord, ("gateway", "policy", "approvals"))
+# What a tool newly asks of the gateway (a value to seal) an older one would not do: it goes on with the tool's former
+# version, which the executor refuses.
+TOOLS = Bucket("tools", "executor", ToolRecord, ("gateway", "policy", "approvals"), strict=True)
 STOPS = Bucket("stops", "executor", Stop, ("gateway", "policy"))
 BUCKETS: tuple[Bucket, ...] = (AGENTS, PEOPLE, LOGINS, TOOLS, STOPS)
 
@@ -71,4 +78,4 @@ def open_projection(bucket: Bucket, key: str, stored: bytes, trust: TrustBundle,
         raise Unverifiable(f"projection {bucket.name}/{key}: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Malformed(f"projection {bucket.name}/{key}: {error}") from None
-    return model.from_bytes(body)
+    return model.from_bytes(body, newer=not bucket.strict)
