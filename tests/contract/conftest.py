@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
 
 from countersign_cli.embedded.postgres import EmbeddedPostgres
 from countersign_contracts import subjects
+from countersign_harness.plain_client import PlainClient
 from countersign_harness.stack import Stack
 from countersign_registry.nats_users import AgentsAccount
 from countersign_registry.settings import Settings as RegistrySettings
@@ -77,8 +77,6 @@ class Line:
                 await asyncio.sleep(0.01)
 
     async def _refused(self, asked: list[str], what: str) -> set[str]:
-        # nats-py sends the ping of a `flush` ahead of what waits in its buffer; the second one comes after it
-        await self.client.flush()
         await self.client.flush()
         told = "\n".join(self.refusals)
         return {subject for subject in asked if f'permissions violation for {what} "{subject.lower()}"' in told}
@@ -124,7 +122,7 @@ class Deployment:
         async def told(error: Exception) -> None:
             refusals.append(str(error))
 
-        client = await nats.connect(
+        client = await PlainClient.connected(
             self.stack.nats_url,
             user_credentials=str(creds),
             inbox_prefix=subjects.inbox(name),

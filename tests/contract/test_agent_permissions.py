@@ -21,6 +21,7 @@ from countersign_contracts import subjects, topology
 from countersign_contracts.command import COMMANDS
 from countersign_contracts.event import EVENTS, SERVICES
 from countersign_contracts.projection import BUCKETS
+from countersign_harness.harmful import harmful
 from generate_topology import agent_access
 
 if TYPE_CHECKING:
@@ -93,20 +94,10 @@ async def test_what_an_agent_asks_is_kept_by_the_stream(alpha: Line) -> None:
         assert (await alpha.client.jetstream().publish(subjects.agent("alpha", verb), b"{}")).stream == stream
 
 
-#: Headers by which a message would reach beyond its own subject, or undo others (NATS ADR-9, ADR-43, ADR-49, ADR-51).
-HARMFUL: dict[str, dict[str, str]] = {
-    "schedule": {"Nats-Schedule": "@at 2099-01-01T00:00:00Z", "Nats-Schedule-Target": "agents.beta.actions"},
-    "repeated schedule": {"Nats-Schedule": "@every 1s", "Nats-Schedule-Target": "agents.beta.actions"},
-    "purge of a schedule": {"Nats-Schedule-Next": "purge", "Nats-Scheduler": "agents.beta.actions"},
-    "rollup of the subject": {"Nats-Rollup": "sub"},
-    "rollup of the stream": {"Nats-Rollup": "all"},
-    "time to live": {"Nats-TTL": "1s"},
-    "counter": {"Nats-Incr": "+1"},
-    "batch": {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"},
-}
+HARMFUL = harmful("agents.beta.actions")
 
 
-@pytest.mark.parametrize("headers", HARMFUL.values(), ids=HARMFUL.keys())
+@pytest.mark.parametrize("headers", HARMFUL.values(), ids=HARMFUL)
 @pytest.mark.parametrize(("verb", "stream"), [("actions", "INGRESS"), ("logs", "TELEMETRY"), ("metrics", "TELEMETRY")])
 async def test_a_header_that_reaches_further_is_refused_by_the_stream(
     deployment: Deployment, alpha: Line, verb: str, stream: str, headers: dict[str, str]
@@ -139,7 +130,6 @@ async def test_an_agent_cannot_acknowledge_for_the_gateway(alpha: Line) -> None:
     reply = "$JS.ACK.INGRESS.gateway-ingress.1.1.1.1.0"
     alpha.refusals.clear()
     await alpha.client.publish("agents.alpha.logs", b"{}", reply=reply)
-    await alpha.client.flush()
     await alpha.client.flush()
     assert f'publish with reply of "{reply.lower()}"' in "".join(alpha.refusals)
 

@@ -19,6 +19,7 @@ from countersign_contracts.control import DeadLettered
 from countersign_contracts.event import EVENTS, SERVICES
 from countersign_contracts.projection import BUCKETS
 from countersign_harness.forging import matches
+from countersign_harness.harmful import harmful
 
 if TYPE_CHECKING:
     from .conftest import Deployment
@@ -155,17 +156,6 @@ async def test_the_other_account_is_out_of_reach(deployment: Deployment, service
     assert await line.refused_to_hear(heard) == heard
 
 
-#: Headers by which a message would reach beyond its own subject, or undo others (NATS ADR-9, ADR-43, ADR-49, ADR-51).
-HARMFUL = {
-    "schedule": {"Nats-Schedule": "@at 2099-01-01T00:00:00Z", "Nats-Schedule-Target": "actions.granted.mallory"},
-    "repeated schedule": {"Nats-Schedule": "@every 1s", "Nats-Schedule-Target": "actions.granted.mallory"},
-    "rollup of the subject": {"Nats-Rollup": "sub"},
-    "rollup of the stream": {"Nats-Rollup": "all"},
-    "time to live": {"Nats-TTL": "1s"},
-    "counter": {"Nats-Incr": "+1"},
-}
-
-
 async def test_a_header_that_reaches_further_is_refused_by_the_stream(deployment: Deployment, service: str) -> None:
     line = await deployment.line(f"{service}-core")
     own = next(subject for subject, emitters in EVENT_SUBJECTS.items() if service in emitters)
@@ -173,7 +163,7 @@ async def test_a_header_that_reaches_further_is_refused_by_the_stream(deployment
     jetstream = line.client.jetstream(timeout=3)
     await jetstream.publish(own, b"kept")
     before = await deployment.messages("CORE", stream)
-    for headers in HARMFUL.values():
+    for headers in harmful("actions.granted.mallory").values():
         with pytest.raises(nats.js.errors.APIError):
             await jetstream.publish(own, b"refused", headers=headers)
     assert await deployment.messages("CORE", stream) == before

@@ -175,3 +175,22 @@ async def test_a_request_that_nobody_answers_ends(connection: NatsConnection) ->
     with pytest.raises(TimeoutError):
         await connection.request(inbox, b"", {}, 0.05)
     assert not connection._awaited
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_to_close_while_the_server_is_away_is_no_error(
+    bare_nats: Any, connection: NatsConnection, noticed: bool
+) -> None:
+    """Found by a service that was stopped while its server was started anew: it ended with a stack trace."""
+    client = connection.client
+    await asyncio.to_thread(bare_nats.stop)
+    if noticed:
+        async with asyncio.timeout(10):
+            while connection.connected:
+                await asyncio.sleep(0.01)
+    client.send("x", b"never read")
+    transport = client._transport
+    await connection.close()
+    assert client.is_closed and transport is not None
+    assert transport._io_writer.is_closing()  # type: ignore[attr-defined]
+    await asyncio.to_thread(bare_nats.start)

@@ -26,7 +26,7 @@ async def test_a_command_of_another_time_is_not_carried_out(stack: Any, seconds:
         return Done()
 
     await policy.answer(CancelAction, cancel)
-    await policy.connection.client.flush()
+    await policy.connection.barrier()
     command = CancelAction(request_id=new_id(), agent_id="worker-1", by="person:alice", reason=None)
 
     async def sent(off_s: float) -> bytes:

@@ -31,16 +31,13 @@ from countersign_contracts.envelope import Envelope, open_event
 from countersign_contracts.event import Event
 from countersign_contracts.fleet import AgentRecord, Owner, PersonRecord, person_key
 from countersign_contracts.projection import AGENTS, PEOPLE, open_projection
+from countersign_harness.plain_client import PlainClient
 from countersign_harness.stack import Stack
 
 
 async def listening(service: Service) -> None:
-    """Return when nats-server has the service's subscriptions.
-
-    Twice: nats-py's flush sends its PING ahead of what waits to be written, which is written by the time of the PONG.
-    """
-    for _ in range(2):
-        await service.bus.connection.client.flush()
+    """Return when nats-server has the service's subscriptions."""
+    await service.bus.connection.barrier()
 
 
 class Agent:
@@ -48,7 +45,7 @@ class Agent:
 
     def __init__(self, agent_id: str) -> None:
         self.agent_id = agent_id
-        self.client = Client()
+        self.client = PlainClient()
         self.closed = asyncio.Event()
 
     async def connect(self, url: str, creds: Path) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import nats
 import pytest
-from nats.aio.client import Client
 
 from countersign_contracts import subjects
 from countersign_contracts.errors import CountersignError
@@ -20,6 +19,7 @@ from countersign_contracts.observation import (
     ObserverRevoked,
     RevokeObserver,
 )
+from countersign_harness.plain_client import PlainClient
 
 if TYPE_CHECKING:
     from countersign_chassis import Service
@@ -37,7 +37,7 @@ class Observer:
         self.fleet = fleet
         self.issued = issued
         self.refused: list[str] = []
-        self.client = Client()
+        self.client = PlainClient()
 
     async def connect(self) -> Observer:
         file = self.fleet.stack.layout.root / f"{self.issued.observer_id}.creds"

@@ -9,7 +9,6 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-import nats
 import nats.js.errors
 import pytest
 from nats.aio.client import Client
@@ -19,6 +18,7 @@ from countersign_contracts.command import COMMANDS
 from countersign_contracts.event import EVENTS
 from countersign_contracts.ids import new_id
 from countersign_harness.forging import Forgery
+from countersign_harness.plain_client import PlainClient
 
 if TYPE_CHECKING:
     from .conftest import Scene
@@ -46,7 +46,7 @@ async def mallory(scene: Scene, refusals: list[str]) -> Client:
     async def told(error: Exception) -> None:
         refusals.append(str(error))
 
-    return await nats.connect(
+    return await PlainClient.connected(
         scene.world.stack.nats_url,
         user_credentials=str(scene.world.creds["worker-1"]),
         inbox_prefix=subjects.inbox("worker-1"),
@@ -75,7 +75,6 @@ async def test_an_agent_cannot_say_anything_that_a_service_acts_on(scene: Scene)
     before = {s: len(await scene.bench.messages(s)) for s in ("ACTIONS", "APPROVALS", "FLEET", "CONTROL")}
     for forgery in said.values():
         await line.publish(forgery.subject, forgery.body, headers=forgery.headers or None)
-    await line.flush()
     await line.flush()
     told = "\n".join(refusals)
     assert not {s for s in said if f'permissions violation for publish to "{s.lower()}"' not in told}

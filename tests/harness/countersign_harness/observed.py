@@ -14,14 +14,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-import nats
-
 from countersign_cli.bootstrap import Layout
 from countersign_cli.client import Client
 from countersign_cli.commands.demo import example_files
 from countersign_cli.demo.run import play
 from countersign_cli.embedded.datadir import write_secret
 from countersign_contracts.errors import CountersignError
+from countersign_harness.plain_client import PlainClient
 from countersign_sdk import Agent
 
 from .downstream import Downstream
@@ -146,7 +145,7 @@ class Observed:
 
     async def _forge(self) -> None:
         """What nobody signed, on a subject of the control plane: a dead letter, and an entry in the ledger."""
-        client = await nats.connect(
+        client = await PlainClient.connected(
             self.up.nats_url,
             user_credentials=str(self.layout.creds("approvals-core")),
             inbox_prefix="_INBOX.approvals",

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import asyncpg
-import nats
 from nats.aio.client import Client
 
 from countersign_chassis import Bus, Failpoints, Service
@@ -29,6 +28,7 @@ from countersign_cli.embedded.postgres import EmbeddedPostgres
 from countersign_contracts import subjects
 from countersign_ledger import SigningKey, TrustBundle
 
+from .plain_client import PlainClient
 from .prepared import SUPERUSER_PASSWORD as SUPERUSER_PASSWORD
 from .prepared import Prepared
 
@@ -123,7 +123,7 @@ class Stack:
     async def client(self, user: str, creds: Path | None = None) -> Client:
         """A plain NATS client, e.g. ``client("gateway-agents")`` or with an agent's own credentials file."""
         name = user.split("-")[0] if creds is None else user
-        client = await nats.connect(
+        client = await PlainClient.connected(
             self.nats_url,
             user_credentials=str(creds or self.layout.creds(user)),
             inbox_prefix=subjects.inbox(name),

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -169,6 +170,15 @@ class Bus:
         except (TimeoutError, nats.errors.Error, OSError):
             raise Unavailable(f"the {rpc.service} service did not answer `{rpc.verb}` in time") from None
         return reply.data
+
+    def tell(self, subject: str, word: Frozen) -> None:
+        """Say something on plain NATS, unsigned: only for a subject that nobody else may publish on. It may be lost."""
+        with suppress(nats.errors.Error):
+            self.connection.client.send(subject, word.to_bytes())
+
+    async def hear(self, subject: str, listener: Callable[[bytes], None]) -> None:
+        """Call ``listener`` with all that is told on ``subject``, beside every other process that hears it."""
+        await self.connection.client.listen(subject, lambda msg: listener(msg.data))
 
     async def answer(self, kind: type[C], handler: Callable[[C], Awaitable[Frozen]]) -> None:
         """Answer a command: verified first, each in a task of its own, errors as problems."""

@@ -2,7 +2,8 @@
 
 The library's own (2.16) ends its read loop, and still says that it is connected, at a message whose headers are cut
 short or whose status line or reply subject is not UTF-8: any agent could make the gateway deaf with one. And it takes
-five turns of the event loop from the socket to a callback and two back: an action crosses it some thirty times.
+five turns of the event loop from the socket to a callback and two back: an action crosses it some thirty times. So
+whole messages for listeners are read as they come from the socket; all else is left to the library's own parser.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Callable
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import DEFAULT_FLUSH_TIMEOUT, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import AWAITING_CONTROL_LINE
 
 #: How long an acknowledgement may wait for company.
 UNHURRIED_S = 0.01
@@ -32,6 +34,7 @@ class NatsClient(Client):
         self._listeners: dict[int, Callable[[Msg], None]] = {}
         self._write_due = False
         self._unhurried_due = False
+        self._telling: set[asyncio.Task[None]] = set()
 
     def peer_expires(self) -> float | None:
         """When the server's certificate expires, in unix seconds; None where the connection is none or not TLS."""
@@ -102,6 +105,27 @@ class NatsClient(Client):
         pending, self._pending, self._pending_data_size = self._pending, [], 0
         writer.write(b"".join(pending))
 
+    async def flush(self, timeout: int = DEFAULT_FLUSH_TIMEOUT) -> None:  # noqa: ASYNC109 - the library's signature
+        """Return once the server has taken in everything said so far.
+
+        The library's PING overtakes commands that wait to be written, so that only a second one comes after them.
+        """
+        await super().flush(timeout)
+        await super().flush(timeout)
+
+    async def close(self) -> None:
+        """Disconnect. What waits for a server that is away is dropped.
+
+        The library would write it to the connection that is lost, fail, and leave that open.
+        """
+        if not self.is_connected:
+            self._pending, self._pending_data_size = [], 0
+        try:
+            await super().close()
+        except OSError:  # lost at this very moment
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+
     # --- in ---------------------------------------------------------------------------------------
 
     async def listen(self, subject: str, listener: Callable[[Msg], None], *, queue: str = "") -> Subscription:
@@ -115,13 +139,67 @@ class NatsClient(Client):
         self._listeners.pop(subscription._id, None)
         await subscription.unsubscribe()
 
-    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
-        if headers and headers.startswith(_PLAIN_HEADERS) and headers.endswith(_END_OF_HEADERS):
+    async def _read_loop(self) -> None:
+        reader = getattr(self._transport, "_io_reader", None)
+        if isinstance(reader, asyncio.StreamReader):
+            feed, parser = reader.feed_data, self._ps
+
+            def take(data: bytes) -> None:
+                if not reader._buffer and not parser.buf and parser.state == AWAITING_CONTROL_LINE:  # type: ignore[attr-defined]
+                    data = self._take_messages(data)
+                if data:
+                    feed(data)
+
+            reader.feed_data = take  # type: ignore[method-assign, assignment]
+        await super()._read_loop()
+
+    def _take_messages(self, data: bytes) -> bytes:
+        """Call the listeners of the messages that ``data`` begins with; returns the rest, which is for the library.
+
+        That is where another command begins, a message that nobody listens for, that is not whole or is unusual.
+        """
+        at, end = 0, len(data)
+        while at < end:
+            line_end = data.find(b"\r\n", at)
+            words = data[at:line_end].split(b" ") if line_end > 0 else []
+            headed = words[:1] == [b"HMSG"]
+            if not headed and words[:1] != [b"MSG"]:
+                break
+            # [H]MSG <subject> <sid> [reply] [length of the headers] <length>
+            replied = len(words) == (6 if headed else 5)
+            if len(words) != 4 + headed + replied:
+                break
             try:
-                lines = headers[len(_PLAIN_HEADERS) : -len(_END_OF_HEADERS)].decode("ascii").split("\r\n")
-                return {name: value for name, value in (line.split(": ", 1) for line in lines)}
+                sid, size, head = int(words[2]), int(words[-1]), int(words[-2]) if headed else 0
+                subject, reply = words[1].decode(), words[3].decode() if replied else ""
             except ValueError:
-                pass  # unusual: the library's own parser decides
+                break
+            body = line_end + 2
+            listener = self._listeners.get(sid)
+            if listener is None or sid not in self._subs or body + size + 2 > end:
+                break
+            headers = _plain_headers(data[body : body + head]) if headed else {}
+            if headers is None:
+                break
+            at = body + size + 2
+            self._call(listener, subject, reply, data[body + head : body + size], headers or None)
+        return data[at:] if at else data
+
+    def _call(
+        self, listener: Callable[[Msg], None], subject: str, reply: str, body: bytes, headers: dict[str, str] | None
+    ) -> None:
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(body)
+        try:
+            listener(Msg(self, subject, reply, body, headers))
+        except Exception as error:
+            task = asyncio.ensure_future(self._error_cb(error))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _process_headers(self, headers: Any) -> dict[str, str] | None:
+        if headers and (plain := _plain_headers(headers)) is not None:
+            return plain
         try:
             return await super()._process_headers(headers)
         except (ValueError, IndexError):
@@ -138,10 +216,16 @@ class NatsClient(Client):
         if sid not in self._subs:
             del self._listeners[sid]  # unsubscribed meanwhile
             return
-        self.stats["in_msgs"] += 1
-        self.stats["in_bytes"] += len(data)
         known = await self._process_headers(headers) if headers else None
+        self._call(listener, subject.decode(), reply_to, data, known)
+
+
+def _plain_headers(headers: bytes) -> dict[str, str] | None:
+    """What this project writes; None if it is unusual, and for the library's own parser to decide."""
+    if headers.startswith(_PLAIN_HEADERS) and headers.endswith(_END_OF_HEADERS):
         try:
-            listener(Msg(self, subject.decode(), reply_to, data, known))
-        except Exception as error:
-            await self._error_cb(error)
+            lines = headers[len(_PLAIN_HEADERS) : -len(_END_OF_HEADERS)].decode("ascii").split("\r\n")
+            return {name: value for name, value in (line.split(": ", 1) for line in lines)}
+        except ValueError:
+            pass
+    return None

@@ -148,11 +148,7 @@ class NatsConnection:
         await self.client.listen(self._reply_prefix + "*", self._replied)
 
     async def barrier(self) -> None:
-        """Return once the server has taken in everything said so far.
-
-        nats-py writes a flush's PING ahead of commands still queued, so that only a second one comes after them.
-        """
-        await self.client.flush()
+        """Return once the server has taken in everything said so far."""
         await self.client.flush()
 
     async def close(self) -> None:

@@ -34,10 +34,18 @@ class _Uvicorn(uvicorn.Server):
 class HttpServer:
     """Serves an ASGI application until stopped. ``port`` 0 takes any free one; afterwards ``port`` is the real one.
 
-    With a ``certificate`` it speaks TLS, and nothing else.
+    With a ``certificate`` it speaks TLS, and nothing else. ``websockets``: whether it takes them.
     """
 
-    def __init__(self, app: Any, host: str, port: int, certificate: ServerCertificate | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        host: str,
+        port: int,
+        certificate: ServerCertificate | None = None,
+        *,
+        websockets: bool = False,
+    ) -> None:
         self.host = host
         self.port = port
         context = certificate.context if certificate is not None else None
@@ -52,7 +60,7 @@ class HttpServer:
                 timeout_graceful_shutdown=3,
                 loop="none",
                 http="httptools",
-                ws="wsproto",
+                ws="wsproto" if websockets else "none",
                 ws_max_size=MOST_FRAME_BYTES,
                 ws_per_message_deflate=False,  # a small frame could become a large one
                 ssl_context_factory=None if context is None else lambda _config, _default: context,

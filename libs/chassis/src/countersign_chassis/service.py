@@ -48,9 +48,11 @@ Async = Callable[[], Awaitable[None]]
 
 
 class Service:
-    """Wired by ``build()``; nothing connects before ``start``."""
+    """Wired by ``build()``; nothing connects before ``start``. ``hot``: see :class:`Database`."""
 
-    def __init__(self, name: str, settings: ServiceSettings, failpoints: Failpoints = NO_FAILPOINTS) -> None:
+    def __init__(
+        self, name: str, settings: ServiceSettings, failpoints: Failpoints = NO_FAILPOINTS, *, hot: int = 0
+    ) -> None:
         self.name = name
         self.settings = settings
         self.failpoints = failpoints
@@ -63,7 +65,7 @@ class Service:
         self.metrics = Metrics()
         self.tracer = Tracer(name, _version(name), instance, settings.otlp_url, settings.trace_ratio)
         self.db = Database(
-            settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance, metrics=self.metrics
+            settings.postgres_dsn, pool_max=settings.postgres_pool_max, name=instance, hot=hot, metrics=self.metrics
         )
         self._database_watch = DatabaseWatch(self.db, name, self.log)
         self._tls = trusting(settings.nats_ca_file)
@@ -247,7 +249,7 @@ class Service:
         after :meth:`reload`; what they hold then is shown to new connections.
         """
         followed = TracedApp(app, self.tracer) if self.tracer.on else app
-        self.http = HttpServer(MeasuredApp(followed, self.metrics), host, port, certificate)
+        self.http = HttpServer(MeasuredApp(followed, self.metrics), host, port, certificate, websockets=True)
         if certificate is not None:
             renewal = Renewal(certificate, self.log, check_s)
             self._on_reload.append(renewal.look)

@@ -33,6 +33,7 @@ from countersign_chassis.natsauth import (
     server_config,
     user_jwt,
 )
+from countersign_harness.plain_client import PlainClient
 
 AGENT_TEMPLATE = Permissions(
     publish=tuple(
@@ -72,8 +73,6 @@ class Connection:
 
     async def settle(self) -> None:
         """Return once the server has dealt with all that was sent."""
-        # nats-py sends the ping of `flush` ahead of what waits in its buffer; the second one comes after it.
-        await self.client.flush()
         await self.client.flush()
 
     async def dropped(self, seconds: float = 5) -> None:
@@ -185,7 +184,7 @@ class Connect:
         async def on_closed() -> None:
             closed.set()
 
-        client = Client()
+        client = PlainClient()
         self.stack.push_async_callback(client.close)  # also after a refusal, which leaves the socket open
         await client.connect(
             self.deployment.url,

@@ -14,21 +14,12 @@ import nats.js.errors
 import pytest
 
 from countersign_chassis.natsauth import Permissions
+from countersign_harness.harmful import harmful
 
 if TYPE_CHECKING:
     from .conftest import Connect, Connection, Deployment, Ingress
 
 OWN = ("actions", "call", "get", "cancel", "heartbeat", "logs", "metrics")
-REFUSED_HEADERS: dict[str, dict[str, str]] = {
-    "schedule": {"Nats-Schedule": "@at 2099-01-01T00:00:00Z", "Nats-Schedule-Target": "agents.beta.actions"},
-    "repeated schedule": {"Nats-Schedule": "@every 1s", "Nats-Schedule-Target": "agents.beta.actions"},
-    "purge of a schedule": {"Nats-Schedule-Next": "purge", "Nats-Scheduler": "agents.beta.actions"},
-    "rollup of the subject": {"Nats-Rollup": "sub"},
-    "rollup of the stream": {"Nats-Rollup": "all"},
-    "time to live": {"Nats-TTL": "1s"},
-    "counter": {"Nats-Incr": "+1"},
-    "batch": {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"},
-}
 
 
 @pytest.mark.parametrize("verb", OWN)
@@ -123,7 +114,10 @@ async def test_a_publish_to_the_stream_is_acknowledged_though_its_api_is_out_of_
     assert 'publish to "$js.api.stream.info.' in await agent.refusal()
 
 
-@pytest.mark.parametrize("headers", REFUSED_HEADERS.values(), ids=REFUSED_HEADERS.keys())
+HARMFUL = harmful("agents.beta.actions")
+
+
+@pytest.mark.parametrize("headers", HARMFUL.values(), ids=HARMFUL)
 async def test_a_header_that_would_touch_other_messages_is_refused_by_the_stream(
     connect: Connect, ingress: Ingress, headers: dict[str, str]
 ) -> None:
