@@ -32,6 +32,14 @@ ACTION = {
     "state": "held",
     "at": "2026-01-01T00:00:00Z",
 }
+LETTER = {
+    "seq": 41,
+    "consumer": "policy-actions",
+    "subject": "actions.requested.bot-1",
+    "tries": 8,
+    "at": "2026-01-01T00:00:00Z",
+    "reason": "malformed",
+}
 
 
 @pytest.mark.parametrize(
@@ -39,24 +47,25 @@ ACTION = {
     [
         (("agents", "list"), [AGENT], "bot-1", "after"),
         (("actions", "list", "--state", "held", "--state", "granted"), [ACTION], ACTION["request_id"], "before"),
+        (("deadletter", "list"), [LETTER], 42, "after"),
     ],
 )
 def test_a_list_that_goes_on_says_how(
-    monkeypatch: pytest.MonkeyPatch, list_: tuple[str, ...], items: list[Any], last: str, option: str
+    monkeypatch: pytest.MonkeyPatch, list_: tuple[str, ...], items: list[Any], last: str | int, option: str
 ) -> None:
     asked: list[Mapping[str, Any]] = []
 
     class Gateway:
         def get(self, path: str, query: Mapping[str, Any]) -> Any:
             asked.append(query)
-            return {"items": items, "next": last if query.get(option) is None else None}
+            return {"items": items, "next": None if query.get(option) else last}
 
     monkeypatch.setattr(Client, "find", Gateway)
     first = CliRunner().invoke(app, list_)
     assert first.exit_code == 0, first.stderr
     assert first.stderr == f"there are more: countersign {' '.join(list_[:2])} --{option} {last}\n"
     assert "bot-1" in first.stdout and "more" not in first.stdout
-    second = CliRunner().invoke(app, [*list_, f"--{option}", last])
+    second = CliRunner().invoke(app, [*list_, f"--{option}", str(last)])
     assert (second.exit_code, second.stderr, asked[-1][option]) == (0, "", last)
     if list_[0] == "actions":
         assert asked[-1]["state"] == ["held", "granted"]

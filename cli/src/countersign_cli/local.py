@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +149,7 @@ class LocalSystem:
             [*self._specs(material), *extra],
             logs=self.folder.logs,
             events=told,
-            preload=partial(_preload, self.options.services()),
+            preload=_preload,
             guardian_keeps=[lock],
         )
 
@@ -263,6 +262,7 @@ def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failp
     def run_service() -> int:
         from countersign_chassis.run import serve
 
+        importlib.import_module(f"countersign_{service}.app")
         try:
             return serve(lambda: build_service(service, settings, failpoints))
         except WrongSettings as error:
@@ -278,9 +278,6 @@ def _target(name: str, service: str, settings: dict[str, Any], failpoints: Failp
     return run_service
 
 
-def _preload(services: Sequence[str]) -> None:
-    """Load what the services need once; every forked service shares that memory."""
+def _preload() -> None:
+    """Load what all services need once; they share that memory. Each loads its own code, and none the others'."""
     importlib.import_module("countersign_chassis.run")
-    for service in services:
-        importlib.import_module(f"countersign_{service}.settings")
-        importlib.import_module(f"countersign_{service}.app")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -117,7 +118,9 @@ async def test_who_is_revoked_is_sent_away_for_good(brief: Any, tmp_path: Path, 
         assert [each["agent_id"] for each in done["changed"]] == [agent.agent_id]
         async with asyncio.timeout(15):
             await transport._keeping
-    assert "renews its credentials no more" in caplog.text
+    log = logging.getLogger("countersign.agent")
+    state = (log.disabled, log.propagate, log.getEffectiveLevel(), logging.root.manager.disable, logging.root.handlers)
+    assert "renews its credentials no more" in caplog.text, state
     with pytest.raises(CountersignError, match="revoked"):
         async with guard(brief, token, key_file):
             pass

@@ -242,3 +242,20 @@ def test_what_the_platform_does_not_say_is_left_out(tmp_path: Path) -> None:
         "disk_read_bytes": 4096,
         "disk_written_bytes": 0,
     }
+
+
+async def test_an_agent_ends_also_when_it_is_told_to_at_the_moment_of_an_answer() -> None:
+    """Found by faults: nats-py waits by `asyncio.wait_for`, which then lost the cancellation, and the agent hung."""
+    asked: asyncio.Queue[asyncio.Future[None]] = asyncio.Queue()
+
+    async def send(verb: str, body: bytes) -> None:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asked.put_nowait(answer)
+        await asyncio.wait_for(answer, 60)
+
+    telling = Telemetry(send, 3600, always=False)
+    telling.start()
+    telling.log("info", "one", None, {}, None)
+    (await asked.get()).set_result(None)
+    async with asyncio.timeout(10):
+        await telling.close()

@@ -11,7 +11,7 @@ from countersign_contracts.errors import CountersignError
 from countersign_contracts.plain_text import printable
 
 from ..client import Client
-from ..output import REFUSED, USAGE, ago, command, console, errors, print_json, table
+from ..output import REFUSED, USAGE, ago, command, console, errors, print_json, table, tell_of_more
 
 app = typer.Typer(no_args_is_help=True, help="Messages that a service gave up on: look, handle again, drop.")
 
@@ -36,8 +36,7 @@ def list_(
         return print_json(page)
     rows = [(i["seq"], i["consumer"], i["subject"], i["tries"], ago(i["at"]), i["reason"]) for i in page["items"]]
     table(("NO", "CONSUMER", "SUBJECT", "TRIES", "DIED", "REASON"), rows, "no dead letters")
-    if page.get("next"):
-        console.print(f"[dim]there are more: --after {page['next']}[/]")
+    tell_of_more(page, "deadletter list --after")
 
 
 @app.command()

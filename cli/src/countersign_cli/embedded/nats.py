@@ -15,6 +15,15 @@ from countersign_cli.embedded.leftover import end_leftover
 from countersign_cli.embedded.lone_server import LoneServer
 from countersign_cli.embedded.specs import Program
 
+_ENV = {
+    "PATH": os.defpath,
+    # half of the processors: the services share them, and threads that wake each other cost more than they do
+    "GOMAXPROCS": str(max(1, (os.cpu_count() or 2) // 2)),
+    # Go's own watcher sleeps deeply whenever all is idle, and is woken for each message, to look about every 20 µs: not
+    # where a trace is wanted, and one is, every 23 days (a line in the log)
+    "GODEBUG": "schedtrace=2000000000",
+}
+
 
 class EmbeddedNats:
     """One server.
@@ -49,8 +58,7 @@ class EmbeddedNats:
                 *(str(nats_server_binary()), "--config", str(self._config)),
                 *("--ports_file_dir", str(self._runtime)),
             ],
-            # half of the processors: the services share them, and threads that wake each other cost more than they do
-            env={"PATH": os.defpath, "GOMAXPROCS": str(max(1, (os.cpu_count() or 2) // 2))},
+            env=_ENV,
             preexec=self.clear_leftovers,
             ready=self.ready,
             stop_signal=signal.SIGTERM,

@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import termios
-import tty
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -31,7 +30,7 @@ class Terminal:
 
     def __enter__(self) -> Self:
         self._before = termios.tcgetattr(self._fd)
-        tty.setcbreak(self._fd)
+        self._give_each_key(termios.TCSAFLUSH)
         for number in (signal.SIGWINCH, signal.SIGCONT):
             self._handlers[number] = signal.signal(number, self._signalled)
         return self
@@ -65,5 +64,15 @@ class Terminal:
 
     def _signalled(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGCONT:
-            tty.setcbreak(self._fd)  # the shell set it back when it stopped us
+            self._give_each_key(termios.TCSADRAIN)  # the shell set it back when it stopped us
         self.wake()
+
+    def _give_each_key(self, when: int) -> None:
+        """Keys come one by one and are not echoed. What was found to be there stays there until it is read.
+
+        Else a Ctrl-C between the two would flush it (``NOFLSH`` is off by default), and whoever reads wait for ever.
+        """
+        mode = termios.tcgetattr(self._fd)
+        mode[3] = mode[3] & ~(termios.ECHO | termios.ICANON) | termios.NOFLSH
+        mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        termios.tcsetattr(self._fd, when, mode)

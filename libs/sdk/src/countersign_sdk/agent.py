@@ -21,6 +21,7 @@ from countersign_contracts.fleet import HEARTBEAT_S
 from countersign_contracts.ids import new_id
 from countersign_ledger import TrustBundle
 
+from .ending import end
 from .enrolled import EnrolledTransport, Enrolment
 from .following import Apply, follow, take
 from .over_http import HttpTransport
@@ -303,8 +304,7 @@ class Agent(Telling):
         try:
             yield found.values
         finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await end(following)
 
     @asynccontextmanager
     async def alive(self, interval_s: float = HEARTBEAT_S, *, version: str | None = None) -> AsyncIterator[None]:
@@ -324,8 +324,7 @@ class Agent(Telling):
         try:
             yield
         finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+            await end(beating)
         with suppress(CountersignError):
             await self.heartbeat("stopping", version=version)
 

@@ -33,6 +33,7 @@ from countersign_contracts.fleet import HEARTBEAT_S
 from countersign_contracts.model import Frozen
 from countersign_ledger import TrustBundle
 
+from .ending import end
 from .identity import Identity
 from .over_nats import NatsTransport, claims_in, creds_jwt
 from .transport import jittered
@@ -91,10 +92,7 @@ class EnrolledTransport(NatsTransport):
 
     async def close(self) -> None:
         """Stop renewing and disconnect."""
-        tasks = [task for task in (self._keeping, *self._retiring) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*(task for task in (self._keeping, *self._retiring) if task is not None))
         await super().close()
 
     def credentials(self) -> dict[str, Any]:

@@ -83,6 +83,8 @@ class NatsTransport:
         await client.subscribe(f"{subjects.agent(self.agent_id, 'results')}.>", cb=self._result)
         await client.subscribe(f"{subjects.agent(self.agent_id, 'control')}.config", cb=self._push)
         with suppress(TimeoutError, nats.errors.Error):
+            # the library's PING overtakes subscriptions that wait to be written; the second one comes after them
+            await client.flush()
             await client.flush()
         return client
 

@@ -24,6 +24,7 @@ from countersign_contracts.ids import new_id
 from countersign_contracts.model import now, rfc3339
 from countersign_contracts.telemetry import LEVELS, MOST_RECORDS, MOST_VALUES, LogLevel
 
+from .ending import end
 from .records import name_of, record
 from .resources import Usage, since, usage
 from .transport import jittered
@@ -137,9 +138,7 @@ class Telemetry:
 
     async def close(self) -> None:
         """Send what is left, for some seconds at most; what is left then is given up, and logged."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         self._tasks = []
         with suppress(TimeoutError, CountersignError):
             async with asyncio.timeout(_END_S):
