@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .faults import FAULTS, Fault, NotReached, at_once, can_be_at_once
+from .history import History
 from .session import RECOVERY_S, Outcome, Recovery, Session, session
 from .traffic import Pace
 
@@ -20,9 +21,19 @@ REST_S = 12.0
 #: How often a second fault falls into the first, where it can.
 TWO_AT_ONCE = 0.25
 
+#: How long traffic goes on, after the last fault, for what must have happened in a run.
+ENOUGH_S = 120.0
 
-async def explore(folder: Path, *, seed: int, seconds: float, say: Callable[[str], None]) -> Outcome:
-    """Faults by chance for so many seconds; one under way is finished."""
+
+async def explore(
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    say: Callable[[str], None],
+    enough: Callable[[History], bool] | None = None,
+) -> Outcome:
+    """Faults by chance for so many seconds; one under way is finished. With ``enough`` traffic goes on until it was."""
     dice = random.Random(seed)
     outcome = Outcome(seed, seconds)
     async with session(folder, outcome, say) as here:
@@ -39,6 +50,10 @@ async def explore(folder: Path, *, seed: int, seconds: float, say: Callable[[str
             if not await _suffer(here, fault):
                 break
             hurt |= {victim: time.monotonic() for victim in hurts}
+        until = time.monotonic() + ENOUGH_S
+        while enough and not outcome.findings and time.monotonic() < until and not enough(await here.look()):
+            here.tell("not everything has happened yet: traffic goes on")
+            await asyncio.sleep(1)
     return outcome
 
 

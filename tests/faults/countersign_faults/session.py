@@ -89,6 +89,27 @@ class Session:
         file = self.system.layout.checkpoints
         self.checkpoints.append(file.read_bytes() if file.exists() else b"")
 
+    async def look(self) -> History:
+        """What has happened so far, by what the API, the ledger and the downstream say now."""
+        history, traffic, system = self.outcome.history, self.traffic, self.system
+        history.wipes = self.scene.wipes
+        history.accepted, history.told = traffic.accepted, traffic.told
+        history.refused = traffic.first_refusals
+        history.status_wanted, history.status = traffic.status_wanted, await traffic.status_now()
+        before = ""
+        while True:
+            page = await system.ok("GET", f"/api/v1/actions?limit=200{f'&before={before}' if before else ''}")
+            history.states |= {item["request_id"]: item["state"] for item in page["items"]}
+            if not (before := page.get("next") or ""):
+                break
+        history.calls = self.scene.downstream.calls
+        history.trust = TrustBundle.from_json(system.layout.trust.read_text())
+        self.look_at_checkpoints()  # before the export: a later one would cover what the export cannot have
+        history.checkpoints = list(self.checkpoints)
+        history.export = await system.export()
+        history.entries = entries_of(history.export)
+        return history
+
 
 @asynccontextmanager
 async def session(
@@ -143,32 +164,12 @@ async def _until_all_ended(here: Session) -> None:
 
 
 async def _observe(here: Session) -> None:
-    history, traffic, system = here.outcome.history, here.traffic, here.system
-    history.wipes = here.scene.wipes
-    history.accepted, history.told = traffic.accepted, traffic.told
-    history.refused = traffic.first_refusals
-    history.status_wanted, history.status = traffic.status_wanted, await traffic.status_now()
-    here.outcome.asked_in_vain = dict(traffic.refused)
-    before = ""
-    while True:
-        page = await system.ok("GET", f"/api/v1/actions?limit=200{f'&before={before}' if before else ''}")
-        history.states |= {item["request_id"]: item["state"] for item in page["items"]}
-        if not (before := page.get("next") or ""):
-            break
-    history.calls = here.scene.downstream.calls
-    history.trust = TrustBundle.from_json(system.layout.trust.read_text())
-    await _until_ends_recorded(history, system)
-    here.look_at_checkpoints()
-    history.checkpoints = here.checkpoints
-
-
-async def _until_ends_recorded(history: History, system: System) -> None:
     """The ledger has an end a moment after the agent heard of it: look until it does, or nothing comes any more."""
-    missing = len(history.states)
+    here.outcome.asked_in_vain = dict(here.traffic.refused)
+    missing = -1
     for _ in range(10):
-        history.export = await system.export()
-        history.entries = entries_of(history.export)
-        if not (left := unrecorded_ends(history)) or left == missing:
-            return
+        left = unrecorded_ends(await here.look())
+        if not left or left == missing:
+            break
         missing = left
         await asyncio.sleep(1)
