@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -143,26 +144,32 @@ class System:
         return found
 
 
+@contextmanager
+def downstream() -> Iterator[int]:
+    """The minimal business API, as a process; its port."""
+    process = subprocess.Popen([sys.executable, str(Path(__file__).parent / "downstream.py")], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None  # noqa: S101
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+
+
 def run(folder: Path, concurrencies: tuple[int, ...], seconds: float) -> Measured:
     """Start the system twice (first start, restart), then measure."""
     measured = Measured()
     system = System(folder / "system")
-    downstream = subprocess.Popen(
-        [sys.executable, str(Path(__file__).parent / "downstream.py")], stdout=subprocess.PIPE
-    )
-    assert downstream.stdout is not None  # noqa: S101
-    port = int(downstream.stdout.readline())
-    try:
-        measured.start_first_s = system.start()
-        system.stop()
-        measured.start_again_s = system.start()
-        creds, token = prepare(system, folder, port)
-        measured.results = uvloop.run(_measure(system, creds, token, concurrencies, seconds))
-        measured.memory_mib = system.memory()
-    finally:
-        system.stop()
-        downstream.kill()
-        downstream.wait()
+    with downstream() as port:
+        try:
+            measured.start_first_s = system.start()
+            system.stop()
+            measured.start_again_s = system.start()
+            creds, token = prepare(system, folder, port)
+            measured.results = uvloop.run(_measure(system, creds, token, concurrencies, seconds))
+            measured.memory_mib = system.memory()
+        finally:
+            system.stop()
     return measured
 
 

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ from countersign_cli.embedded.datadir import DataDir, write_secret
 from countersign_contracts import subjects
 from countersign_contracts.actions import FINAL_STATES
 from countersign_contracts.ids import new_id
-from governed import AGENT, PROFILE, TOOL, System
+from governed import AGENT, PROFILE, TOOL, System, downstream
 from load import measure
 
 _AGENTS = ("bench-1", "bench-2", "bench-3", "bench-4")
@@ -137,18 +136,15 @@ def main() -> None:
         os.environ["COUNTERSIGN_MAX_WAITING"] = "1000000"
     folder = Path(tempfile.mkdtemp(prefix="countersign-overload-"))
     system = System(folder / "system")
-    command = [sys.executable, str(Path(__file__).parent / "downstream.py")]
-    downstream = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert downstream.stdout is not None  # noqa: S101
     try:
-        port = int(downstream.stdout.readline())
-        system.start()
-        creds = _prepare(system, folder, port)
-        carries, seen = uvloop.run(_overload(system, creds, options))
+        with downstream() as port:
+            try:
+                system.start()
+                creds = _prepare(system, folder, port)
+                carries, seen = uvloop.run(_overload(system, creds, options))
+            finally:
+                system.stop()
     finally:
-        system.stop()
-        downstream.kill()
-        downstream.wait()
         shutil.rmtree(folder, ignore_errors=True)
     _print(carries, seen, options)
     if seen.states.total() != seen.states["succeeded"]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from countersign_sdk import Agent
-from governed import System, prepare
+from governed import System, downstream, prepare
+from processes import cpu_seconds, family
 
 WITHOUT, WITH = "without", "with"
 IN_FLIGHT = 64
@@ -100,14 +100,11 @@ class Receiver:
 
 def run(folder: Path, seconds: float, pairs: int) -> Cost:
     """Start both, measure in turn, stop both."""
-    return uvloop.run(_run(folder, seconds, pairs))
+    with downstream() as port:
+        return uvloop.run(_run(folder, port, seconds, pairs))
 
 
-async def _run(folder: Path, seconds: float, pairs: int) -> Cost:
-    command = [sys.executable, str(Path(__file__).parent / "downstream.py")]
-    downstream = await asyncio.to_thread(subprocess.Popen, command, stdout=subprocess.PIPE)
-    assert downstream.stdout is not None  # noqa: S101
-    port = int(await asyncio.to_thread(downstream.stdout.readline))
+async def _run(folder: Path, port: int, seconds: float, pairs: int) -> Cost:
     receiver = Receiver()
     collector = await asyncio.start_server(receiver.take, "127.0.0.1", 0)
     otlp = f"http://127.0.0.1:{collector.sockets[0].getsockname()[1]}/v1/traces"
@@ -133,8 +130,6 @@ async def _run(folder: Path, seconds: float, pairs: int) -> Cost:
         return _cost(turns, receiver.bodies, pages)
     finally:
         collector.close()
-        downstream.kill()
-        downstream.wait()
 
 
 @asynccontextmanager
@@ -155,7 +150,7 @@ async def _running(
 async def _turn(system: System, agent: Agent, seconds: float) -> Turn:
     """A closed loop over NATS; what was begun is waited for and counts."""
     actions = failures = 0
-    cpu, began = cpu_seconds(system.pid), time.perf_counter()
+    cpu, began = cpu_seconds(family(system.pid)), time.perf_counter()
     end = began + seconds
 
     async def caller() -> None:
@@ -166,28 +161,7 @@ async def _turn(system: System, agent: Agent, seconds: float) -> Turn:
             failures += outcome.state != "succeeded"
 
     await asyncio.gather(*(caller() for _ in range(IN_FLIGHT)))
-    return Turn(actions, failures, time.perf_counter() - began, cpu_seconds(system.pid) - cpu)
-
-
-def cpu_seconds(root: int) -> float:
-    """Processor time used so far by a process and all that came of it and lives, to the nanosecond (Linux)."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    family, found = {root}, {root}
-    while found:
-        found = {pid for pid, parent in parents.items() if parent in family} - family
-        family |= found
-    return sum(map(_own_cpu_seconds, family))
-
-
-def _own_cpu_seconds(pid: int) -> float:
-    used = 0
-    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        with suppress(OSError):
-            used += int(task.read_text().split()[0])
-    return used / 1e9
+    return Turn(actions, failures, time.perf_counter() - began, cpu_seconds(family(system.pid)) - cpu)
 
 
 async def _scrape(urls: Mapping[str, str]) -> None:
@@ -202,7 +176,7 @@ def _pages(system: System) -> dict[str, dict[str, float]]:
     found = {}
     for name, url in system.metrics_urls().items():
         times, size = [], 0
-        cpu = _own_cpu_seconds(system.pids()[name])
+        cpu = cpu_seconds([system.pids()[name]])
         for _ in range(PAGES):
             began = time.perf_counter()
             size = _page(url)
@@ -210,7 +184,7 @@ def _pages(system: System) -> dict[str, dict[str, float]]:
         found[name] = {
             "p50": round(statistics.median(times), 1),
             "most": round(max(times), 1),
-            "cpu": round(1000 * (_own_cpu_seconds(system.pids()[name]) - cpu) / PAGES, 1),
+            "cpu": round(1000 * (cpu_seconds([system.pids()[name]]) - cpu) / PAGES, 1),
             "kib": round(size / 1024, 1),
         }
     return found
