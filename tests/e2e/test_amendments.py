@@ -5,24 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-TOOL = """
-kind: tool
-name: pay
-description: Pay somebody.
-effect: write
-idempotent: false
-resource: accounts/{to}
-preview: "Pay {amount} to {to}"
-arguments:
-  type: object
-  additionalProperties: false
-  required: [amount, to]
-  properties:
-    amount: {type: integer, minimum: 1}
-    to: {type: string}
-    pin: {type: string, x-sensitive: true}
-http: {method: POST, url: "URL/pay/{to}", path: [to], body: [amount, pin], allow_private: true}
-"""
+from countersign_harness.payments import PAY, RULE, TOOL
+
 PROFILE = """
 kind: profile
 name: worker
@@ -32,14 +16,6 @@ guardrails:
   - {kind: spend, name: budget, tools: [pay], field: amount, limit: 150, per: agent, window_s: 3600}
 approval_deadline_s: 3600
 """
-RULE = """
-kind: approval_rule
-name: payments
-match: {tools: [pay], environments: [prod]}
-stages: [{name: bank, approvers: [anyone], quorum: QUORUM}]
-changes: {amount: lower}
-"""
-PAY = {"amount": 100, "to": "ann", "pin": "hunter2"}
 
 
 async def declare(world: Any, quorum: int) -> None:
@@ -92,7 +68,7 @@ async def test_it_is_decided_anew(world: Any) -> None:
     assert status == 200
     await change(world, approval, 60)
     await world.until(first["request_id"], "denied")
-    new = (await world.ok("GET", f"/api/v1/actions/{first['request_id']}"))["state"]["superseded_by"]
+    new = (await world.ok("GET", f"/api/v1/actions/{first['request_id']}"))["superseded_by"]
     async with asyncio.timeout(20):  # who proposed a change has voted for it, a moment after it is asked about
         while not (second := await world.approval_of(new))["votes"]:
             await asyncio.sleep(0.02)
@@ -102,7 +78,7 @@ async def test_it_is_decided_anew(world: Any) -> None:
     await world.ok("POST", "/api/v1/agents/worker-1/pause", {"reason": "a look at it"})
     await world.vote(second, "approve", as_="bob")
     await world.until(new, "denied")
-    assert "paused" in (await world.ok("GET", f"/api/v1/actions/{new}"))["state"]["reason"]
+    assert "paused" in (await world.ok("GET", f"/api/v1/actions/{new}"))["reason"]
     assert world.downstream.calls == []
 
 
@@ -117,7 +93,7 @@ async def test_changed_and_cancelled_at_once_ends_one_way(world: Any) -> None:
             world.request("POST", f"/api/v1/actions/{id}/cancel", {}, as_="worker-1"),
         )
         state = await world.until(id, "denied", "cancelled")
-        found = (await world.ok("GET", f"/api/v1/actions/{id}"))["state"]
+        found = await world.ok("GET", f"/api/v1/actions/{id}")
         assert ("superseded_by" in found) is (state == "denied")
         if state == "denied":
             await world.until(found["superseded_by"], "succeeded")

@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from countersign_harness.payments import PAY, RULE, TOOL
 from countersign_harness.slack_world import CHANNEL, SECURITY, SlackWorld
 from countersign_harness.world import World
-from countersign_slack.rendering import APPROVE, REJECT
+from countersign_slack.rendering import APPROVE, CHANGE, REJECT
 
 pytestmark = pytest.mark.timeout(240)
+
+WORKER = """
+kind: profile
+name: worker
+environments: [dev, prod]
+tools: [pay]
+"""
 
 
 @pytest_asyncio.fixture
@@ -96,6 +104,28 @@ async def test_two_stages_over_two_channels_with_refusals_and_an_execution(offic
         "conflict",
     }
     assert len(world.downstream.calls) == 1
+
+
+async def test_what_is_narrowed_in_slack_runs_and_what_was_asked_for_does_not(office: SlackWorld) -> None:
+    slack, world = office.slack, office.world
+    texts = {"pay.yaml": TOOL, "worker.yaml": WORKER, "payments.yaml": RULE.replace("QUORUM", "1")}
+    result = await world.apply(texts)
+    assert result["errors"] == [], result
+    first = (await world.submit("pay", PAY, env="prod", wait=0))["request_id"]
+    message = await office.message(CHANNEL, (await world.approval_of(first))["approval_id"])
+    await office.decide(message, CHANGE, "alice", "half of it", **{"change.amount": "50"})
+    assert await world.until(first, "denied") == "denied"
+    new = (await world.ok("GET", f"/api/v1/actions/{first}"))["superseded_by"]
+    assert await world.until(new, "succeeded") == "succeeded"
+    (call,) = world.downstream.calls
+    assert call["body"] == '{"amount":50,"pin":"hunter2"}', "what nobody in Slack saw went along, sealed"
+    shown = await slack.until(lambda: [m for m in slack.main(CHANNEL) if "Approved with changes" in m["text"]])
+    assert "hunter2" not in str((shown, slack.modals, [slack.thread(m) for m in slack.main(CHANNEL)]))
+    for request_id in (first, new):
+        (voted,) = await kinds(office, request_id, "approvals.voted")
+        vote = voted["body"]["vote"]
+        assert (vote["voter"], vote["vote"], vote["channel"]) == ("alice", "approve", "slack")
+        assert vote.get("changes") == ({"amount": 50} if request_id == first else None)
 
 
 async def test_one_rejection_in_slack_ends_it_and_a_double_click_is_one_vote(office: SlackWorld) -> None:

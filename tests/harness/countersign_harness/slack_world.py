@@ -77,12 +77,14 @@ class SlackWorld:
         """Press a button of a message."""
         await self.slack.send(self.slack.press(message, action_id, user_of(name)))
 
-    async def decide(self, message: dict[str, Any], action_id: str, name: str, comment: str | None) -> None:
-        """Press the button, fill in the form, send it."""
+    async def decide(
+        self, message: dict[str, Any], action_id: str, name: str, comment: str | None, **given: str
+    ) -> None:
+        """Press the button, fill in the form, ``given`` by field, send it."""
         before = len(self.slack.modals)
         await self.press(message, action_id, name)
         await self.slack.until(lambda: len(self.slack.modals) > before)
-        await self.slack.send(self.slack.submit(self.slack.modals[-1], user_of(name), comment))
+        await self.slack.send(self.slack.submit(self.slack.modals[-1], user_of(name), comment, **given))
 
     async def stop(self) -> None:
         """Slack goes; the services stop with the stack."""

@@ -64,7 +64,7 @@ def make_app(
     quiet = logging.getLogger("countersign.slack.bolt")
     quiet.setLevel(logging.CRITICAL)  # it logs bodies, tokens in them included; what matters is logged here
     app = AsyncApp(
-        name="countersign",
+        name=quiet.name,  # the library quiets the logger of this name, and all below it
         logger=quiet,
         client=_unauthorised(slack),
         signing_secret=signing_secret or "",
