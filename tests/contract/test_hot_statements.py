@@ -78,6 +78,14 @@ async def test_elsewhere_such_a_plan_would(stack: Any) -> None:
         assert "action" in await read_whole(connection, actions._APPLY.many)
 
 
+@pytest.mark.parametrize(("service", "table"), sorted({(service, table) for service, _, table in STATEMENTS}))
+async def test_no_check_is_read_and_planned_for_each_of_their_rows(stack: Any, service: str, table: str) -> None:
+    checks = "SELECT conname FROM pg_constraint WHERE contype = 'c' AND conrelid = to_regclass($1)"
+    async with opened(stack, service) as database, database.connection() as connection:
+        assert await connection.fetchval("SELECT to_regclass($1)", table) is not None
+        assert [row["conname"] for row in await connection.fetch(checks, table)] == []
+
+
 async def test_a_claim_reads_no_executions_but_its_own(stack: Any) -> None:
     arguments = (["exe_1"], ["sha256:a"], ["nope"], [1], ["all env:prod"])
     async with (
