@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from countersign_cli.embedded import linux, server_user
+from countersign_cli.embedded import postgres as postgres_module
 from countersign_cli.embedded.binaries import postgres_binary
 from countersign_cli.embedded.errors import EmbeddedError
 from countersign_cli.embedded.postgres import EmbeddedPostgres
@@ -278,12 +279,24 @@ def test_where_user_namespaces_are_permitted_the_caller_gets_another_number_and_
     assert number_inside(here.enter) == "65534 65534\n"
 
 
+def refuse() -> None:
+    raise PermissionError(errno.EPERM, "not permitted", "unshare")
+
+
+def test_a_way_that_worked_in_the_trial_and_then_not_is_told_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`subprocess` says only that something was raised, and raises what no caller expects."""
+    way = MappedUser(os.geteuid(), os.getegid(), inside_uid=65534, inside_gid=65534)
+    monkeypatch.setattr(postgres_module, "choose_server_user", lambda *_: way)
+    monkeypatch.setattr(linux, "unshare_user", refuse)
+    with pytest.raises(EmbeddedError, match=r"cannot become the user .*: \[Errno 1\] not permitted: 'unshare'$"):
+        EmbeddedPostgres(tmp_path / "postgres", None, PASSWORD).start()
+
+
 def test_where_user_namespaces_are_not_permitted_another_way_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse() -> None:
-        raise PermissionError(errno.EPERM, "not permitted", "unshare")
-
     monkeypatch.setattr(linux, "unshare_user", refuse)
     try:
         assert not isinstance(choose_server_user(tmp_path / "postgres", PROGRAM), MappedUser)

@@ -103,8 +103,20 @@ def choose_server_user(folder: Path, program: Path) -> ServerUser:
 
 
 def before_exec(user: ServerUser) -> Callable[[], None] | None:
-    """What `subprocess` is to run in the child: nothing if nothing changes, because it forks more safely then."""
-    return None if isinstance(user, CallingUser) else user.enter
+    """What `subprocess` is to run in the child: nothing if nothing changes, because it forks more safely then.
+
+    A child that cannot become that user says why on its standard error, and exits with `os.EX_OSERR`: what is raised
+    there, `subprocess` keeps to itself.
+    """
+
+    def become() -> None:
+        try:
+            user.enter()
+        except OSError as error:
+            os.write(2, f"cannot become the user that PostgreSQL runs as: {error}\n".encode())
+            os._exit(os.EX_OSERR)
+
+    return None if isinstance(user, CallingUser) else become
 
 
 def give_to(user: ServerUser, folder: Path) -> None:
