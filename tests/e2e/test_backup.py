@@ -25,6 +25,7 @@ from countersign_faults.downstream import CountingDownstream
 from countersign_faults.system import System
 from countersign_faults.traffic import write_webhook_secret
 from countersign_harness.ports import free_run
+from countersign_harness.standstill import stand_still
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -82,10 +83,10 @@ async def _make(folder: Path) -> Made:
         assert (await _ask(system, token, "pay", 1, wait_s=20))["state"] == "succeeded"
         held = (await _ask(system, token, "dismiss", 2))["request_id"]
         await _until(system, held, "held")
-        os.kill(system.pids()["executor"], signal.SIGSTOP)
+        stand_still(system.pids()["executor"])
         granted = (await _ask(system, token, "pay", 3))["request_id"]
         await _until(system, granted, "granted")
-        os.kill(system.pids()["policy"], signal.SIGSTOP)
+        stand_still(system.pids()["policy"])
         accepted = (await _ask(system, token, "pay", 4))["request_id"]
         made = Made(folder, accepted, granted, held, token, voter, int(downstream.url.rsplit(":", 1)[1]))
         async with asyncio.timeout(60):  # the first one is signed some seconds after the first entry

@@ -17,6 +17,7 @@ import pytest
 
 from countersign_cli.client import Client
 from countersign_harness.local_system import COMMAND, Up
+from countersign_harness.standstill import stand_still
 
 GOVERNANCE = Path(__file__).parents[2] / "examples" / "ticketing" / "countersign"
 
@@ -136,7 +137,7 @@ def test_a_wiped_jetstream_is_made_anew_and_what_was_accepted_goes_on(up: Up, tm
     waiting = up.json("approvals", "list")["items"][0]
 
     killed = {"nats": up.pids()["nats"]}
-    os.kill(killed["nats"], signal.SIGSTOP)  # it must not come back while half of it is still there
+    stand_still(killed["nats"])  # it must not come back while half of it is still there
     (up.folder / "nats" / "jetstream").rename(tmp_path / "gone")
     os.kill(killed["nats"], signal.SIGKILL)
 

@@ -14,6 +14,7 @@ import pytest
 from countersign_faults.downstream import CountingDownstream
 from countersign_faults.stop_races import Race, Races, breaches
 from countersign_faults.system import NotAnswered, System
+from countersign_harness.standstill import stand_still
 
 
 async def test_nothing_starts_after_an_order_s_acknowledgement(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ async def test_an_order_that_cannot_be_acknowledged_says_so(tmp_path: Path) -> N
     async with System(tmp_path / "system") as system:
         order = {"scope": "all", "reason": "fire"}
         pid = await system.pid("executor")
-        os.kill(pid, signal.SIGSTOP)
+        stand_still(pid)
         try:
             with pytest.raises(NotAnswered, match=r"^503: .*not confirmed: order it again until it is"):
                 await system.ask("POST", "/api/v1/stops", order)

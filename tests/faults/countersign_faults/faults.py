@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from countersign_contracts.event import CORE_SERVICES
+from countersign_harness.standstill import stand_still
 
 from .bus import close_all_connections
 from .downstream import CountingDownstream, Mood
@@ -105,7 +106,7 @@ def pause(name: str) -> Fault:
 
     async def inject(scene: Scene) -> None:
         pid = await scene.system.pid(name)
-        os.kill(pid, signal.SIGSTOP)
+        stand_still(pid)
         try:
             await asyncio.sleep(PAUSE_S)
         finally:
@@ -164,7 +165,7 @@ async def _reached(scene: Scene, point: str, wanted: str) -> None:
 
 async def _wipe(scene: Scene) -> None:
     pid = await scene.system.pid("nats")
-    os.kill(pid, signal.SIGSTOP)  # it must not come back between the kill and the wiping
+    stand_still(pid)  # it must not come back between the kill and the wiping
     store = scene.system.layout.nats / "jetstream"
     gone = store.with_name("jetstream.gone")
     store.rename(gone)

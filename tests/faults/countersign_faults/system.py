@@ -25,6 +25,7 @@ from countersign_cli.embedded.leftover import process_exists
 from countersign_cli.embedded.postgres import EmbeddedPostgres
 from countersign_contracts.event import CORE_SERVICES
 from countersign_harness.ports import free_run
+from countersign_harness.standstill import stand_still
 
 START_S = 180.0
 
@@ -82,7 +83,7 @@ class System:
     async def crash(self) -> None:
         """End everything at once, as a loss of power does, and start it again on what is on the disk."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)  # it must not start again what dies first
+        stand_still(self._process.pid)  # it must not start again what dies first
         for pid in self.pids().values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -23,6 +23,7 @@ from countersign_chassis.natsauth import (
     push_account,
     read_claims,
 )
+from countersign_harness.standstill import stand_still
 
 if TYPE_CHECKING:
     from .conftest import Connect, Connection, Deployment
@@ -242,7 +243,7 @@ async def test_no_server_to_answer_is_told_apart_from_a_refusal(
 ) -> None:
     claims = own_deployment.account("AGENTS", issued_at=now())
     assert own_deployment.process is not None
-    own_deployment.process.send_signal(signal.SIGSTOP)  # connected, and silent
+    stand_still(own_deployment.process.pid)
     try:
         with pytest.raises(AccountPushUnansweredError):
             await push_account(registry.client, claims, timeout_seconds=0.2)

@@ -11,6 +11,7 @@ import pytest
 from countersign_chassis import Failpoints
 from countersign_contracts.actions import ActionExecuted, Execution
 from countersign_executor.executions import Executions
+from countersign_harness.standstill import stand_still
 
 
 async def killed_at(world: Any, point: str, **tool: Any) -> tuple[Any, Execution]:
@@ -80,7 +81,7 @@ async def test_the_late_result_of_a_paused_executor_is_refused_by_its_fence(worl
     grant = world.grant()
     await world.policy.publish(grant)
     await world.until(lambda: len(world.downstream.requests) == 1)
-    os.kill(paused.pid, signal.SIGSTOP)
+    stand_still(paused.pid)
     await world.executor()
     # some repeats may be handed to the paused one, which holds them
     for _ in range(20):
