@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from countersign_chassis import Database
+from countersign_chassis import Database, Service, ServiceSettings
 from countersign_chassis.database import MigrationError
 from countersign_chassis.outages import OUTAGES
+from countersign_contracts.errors import Unavailable
 
 
 @pytest.fixture
@@ -66,6 +67,57 @@ async def test_a_failing_migration_leaves_nothing_behind(stack: Any, package: Pa
     with pytest.raises(Exception, match="no_such_function"):
         await database.migrate("some_service")
     assert await database.pool.fetchval("SELECT to_regclass('thing')") is None
+    await database.close()
+
+
+async def test_a_migration_may_take_longer_than_any_other_statement(
+    stack: Any, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countersign_chassis.database.ANSWERED_WITHIN_S", 0.2)
+    database = await opened(stack)
+    (package / "0002_long.sql").write_text("SELECT pg_sleep(0.5);")
+    assert await asyncio.gather(*(database.migrate("some_service") for _ in range(2))) in ([2, 0], [0, 2])
+    with pytest.raises(TimeoutError):
+        await database.pool.execute("SELECT pg_sleep(0.5)")
+    await database.close()
+
+
+async def test_a_migration_does_not_hold_up_others_while_it_waits_for_a_table(
+    stack: Any, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup reads for an hour: what wants the table after the migration must not wait for that."""
+    monkeypatch.setattr("countersign_chassis.database.LOCKED_WITHIN_MS", 100)
+    database = await opened(stack)
+    await database.migrate("some_service")
+    (package / "0002_more.sql").write_text("ALTER TABLE thing ADD COLUMN more text;")
+    async with database.transaction() as backup:
+        await backup.fetch("SELECT * FROM thing")
+        with pytest.raises(Unavailable, match="a table that must change is in use"):
+            await database.migrate("some_service")
+        assert await database.pool.fetch("SELECT * FROM thing", timeout=1) == []
+    assert await database.migrate("some_service") == 1
+    await database.close()
+
+
+async def test_a_service_waits_for_a_table_that_it_must_change(
+    stack: Any, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("countersign_chassis.database.LOCKED_WITHIN_MS", 100)
+    database = await opened(stack)
+    await database.migrate("some_service")
+    (package / "0002_more.sql").write_text("ALTER TABLE thing ADD COLUMN more text;")
+    service = Service("policy", ServiceSettings(**stack.settings("policy"), log_level="error"))
+    service.migrations("some_service")
+    async with database.transaction() as backup:
+        await backup.fetch("SELECT * FROM thing")
+        starting = asyncio.create_task(service.start())
+        async with asyncio.timeout(10):
+            while service.unready() != ["waiting for the schema: a table that must change is in use (a backup?)"]:
+                await asyncio.sleep(0.01)
+        assert not starting.done()
+    await starting
+    assert await database.pool.fetch("SELECT more FROM thing") == []
+    await service.stop()
     await database.close()
 
 

@@ -27,6 +27,12 @@ _MIGRATION = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
 
 #: How long a connection or its answer is waited for, before PostgreSQL counts as away.
 ASKED_WITHIN_S = 3.0
+#: How long a statement may take, if it does not say so itself.
+ANSWERED_WITHIN_S = 30.0
+#: The same for migrations: large tables take hours. (asyncpg takes 0 for no time at all.)
+_MIGRATED_WITHIN_S = 7 * 86_400.0
+#: How long a migration waits for a table, in milliseconds: whoever wants that table meanwhile waits behind it.
+LOCKED_WITHIN_MS = 1000
 
 
 class MigrationError(CountersignError):
@@ -76,7 +82,7 @@ class Database:
             max_size=most,
             max_queries=50_000,
             loop=None,
-            command_timeout=30,
+            command_timeout=ANSWERED_WITHIN_S,
             timeout=5,
             max_inactive_connection_lifetime=0,
             reset=_keep,
@@ -180,14 +186,22 @@ class Database:
             return await statement.fetch(*values)
 
     async def migrate(self, package: str) -> int:
-        """Bring the schema up to this version; returns how many migrations ran.
+        """Bring the schema up to this version, however long that takes; returns how many migrations ran.
 
         Raises :class:`MigrationError` if the database has migrations that this version does not know (a downgrade), or
-        one that was changed after it ran.
+        one that was changed after it ran; :class:`Unavailable` while others hold a table that must change.
         """
-        wanted = known_migrations(package)
+        try:
+            return await self._migrate(package, known_migrations(package))
+        except asyncpg.LockNotAvailableError:
+            raise Unavailable("a table that must change is in use (a backup?)") from None
+
+    async def _migrate(self, package: str, wanted: Mapping[int, tuple[str, str, str]]) -> int:
         async with self.transaction() as connection:
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", zlib.crc32(package.encode()))
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock($1)", zlib.crc32(package.encode()), timeout=_MIGRATED_WITHIN_S
+            )
+            await connection.execute(f"SET LOCAL lock_timeout = {LOCKED_WITHIN_MS}")
             await connection.execute(
                 "CREATE TABLE IF NOT EXISTS schema_migration ("
                 " version int PRIMARY KEY, name text NOT NULL, sha256 text NOT NULL,"
@@ -206,7 +220,7 @@ class Database:
             missing = [v for v in sorted(wanted) if v not in done]
             for version in missing:
                 name, sql, digest = wanted[version]
-                await connection.execute(sql)
+                await connection.execute(sql, timeout=_MIGRATED_WITHIN_S)
                 await connection.execute(
                     "INSERT INTO schema_migration (version, name, sha256) VALUES ($1, $2, $3)",
                     version,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -307,7 +308,7 @@ class Service:
             await server.start()
         await self._wait_for("PostgreSQL", self._database_watch.open)
         for package in self._migrations:
-            await self.db.migrate(package)
+            await self._wait_for("the schema", partial(self.db.migrate, package))
         for connection in self._connections:
             await self._wait_for("nats-server", connection.open)
         self._state = "reading projections"
@@ -352,12 +353,13 @@ class Service:
         await asyncio.to_thread(self.tracer.close)
         self._state = "stopped"
 
-    async def _wait_for(self, what: str, action: Async) -> None:
+    async def _wait_for(self, what: str, action: Callable[[], Awaitable[object]]) -> None:
         pause = 0.05
         self._state = f"waiting for {what}"
         while True:
             try:
-                return await action()
+                await action()
+                return
             except Unavailable as error:
                 self._state = f"waiting for {what}: {error.detail}"
                 self.log.warning("waiting", what=what, reason=error.detail)
