@@ -94,7 +94,7 @@ async def test_a_migration_does_not_hold_up_others_while_it_waits_for_a_table(
         await backup.fetch("SELECT * FROM thing")
         with pytest.raises(Unavailable, match="a table that must change is in use"):
             await database.migrate("some_service")
-        assert await database.pool.fetch("SELECT * FROM thing", timeout=1) == []
+        assert await database.pool.fetch("SELECT * FROM thing", timeout=10) == []
     assert await database.migrate("some_service") == 1
     await database.close()
 

@@ -30,6 +30,21 @@ class _Uvicorn(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield  # the process's own runner handles signals
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell also those who connect at this very moment that it ends: the library waits for them, untold."""
+        telling = asyncio.create_task(self._tell_late_comers(set(self.server_state.connections)))
+        try:
+            await super().shutdown(sockets)
+        finally:
+            telling.cancel()
+
+    async def _tell_late_comers(self, told: set[Any]) -> None:
+        while True:
+            await asyncio.sleep(0.02)
+            for connection in self.server_state.connections - told:
+                told.add(connection)
+                connection.shutdown()
+
 
 class HttpServer:
     """Serves an ASGI application until stopped. ``port`` 0 takes any free one; afterwards ``port`` is the real one.
