@@ -52,7 +52,7 @@ async def test_a_cut_connection_is_replaced(stack: Stack, make: Any, asking: Any
     await policy.publish(first)
     await asking.receipt(first.event_id())
     await asking.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'countersign-audit'"
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'countersign-audit'"
     )
     await policy.publish(second)
     assert (await asking.receipt(second.event_id())).event_ids == (second.event_id(),)

@@ -376,7 +376,7 @@ async def test_an_outage_of_the_database_loses_nothing(fleet: Fleet, registry: S
     agent = await agent_of(fleet)
     async with fleet.connection() as connection:
         await connection.execute("ALTER ROLE countersign_registry NOLOGIN")
-        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'countersign_registry'"
+        kill = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'countersign_registry'"
         await connection.execute(kill)
         await send(agent, "logs", *(logs(record(str(n))) for n in range(5)))
 
