@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -82,33 +83,31 @@ async def test_a_migration_may_take_longer_than_any_other_statement(
     await database.close()
 
 
-async def test_a_migration_does_not_hold_up_others_while_it_waits_for_a_table(
-    stack: Any, package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A backup reads for an hour: what wants the table after the migration must not wait for that."""
+@pytest.fixture
+async def outdated(stack: Any, package: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    """One that has a table, which the next migration changes; it waits for that table but briefly."""
     monkeypatch.setattr("countersign_chassis.database.LOCKED_WITHIN_MS", 100)
     database = await opened(stack)
     await database.migrate("some_service")
     (package / "0002_more.sql").write_text("ALTER TABLE thing ADD COLUMN more text;")
-    async with database.transaction() as backup:
-        await backup.fetch("SELECT * FROM thing")
-        with pytest.raises(Unavailable, match="a table that must change is in use"):
-            await database.migrate("some_service")
-        assert await database.pool.fetch("SELECT * FROM thing", timeout=10) == []
-    assert await database.migrate("some_service") == 1
+    yield database
     await database.close()
 
 
-async def test_a_service_waits_for_a_table_that_it_must_change(
-    stack: Any, package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("countersign_chassis.database.LOCKED_WITHIN_MS", 100)
-    database = await opened(stack)
-    await database.migrate("some_service")
-    (package / "0002_more.sql").write_text("ALTER TABLE thing ADD COLUMN more text;")
+async def test_a_migration_does_not_hold_up_others_while_it_waits_for_a_table(outdated: Database) -> None:
+    """A backup reads for an hour: what wants the table after the migration must not wait for that."""
+    async with outdated.transaction() as backup:
+        await backup.fetch("SELECT * FROM thing")
+        with pytest.raises(Unavailable, match="a table that must change is in use"):
+            await outdated.migrate("some_service")
+        assert await outdated.pool.fetch("SELECT * FROM thing", timeout=10) == []
+    assert await outdated.migrate("some_service") == 1
+
+
+async def test_a_service_waits_for_a_table_that_it_must_change(stack: Any, outdated: Database) -> None:
     service = Service("policy", ServiceSettings(**stack.settings("policy"), log_level="error"))
     service.migrations("some_service")
-    async with database.transaction() as backup:
+    async with outdated.transaction() as backup:
         await backup.fetch("SELECT * FROM thing")
         starting = asyncio.create_task(service.start())
         async with asyncio.timeout(10):
@@ -116,9 +115,8 @@ async def test_a_service_waits_for_a_table_that_it_must_change(
                 await asyncio.sleep(0.01)
         assert not starting.done()
     await starting
-    assert await database.pool.fetch("SELECT more FROM thing") == []
+    assert await outdated.pool.fetch("SELECT more FROM thing") == []
     await service.stop()
-    await database.close()
 
 
 async def test_a_service_enters_no_other_schema(stack: Any) -> None:

@@ -20,11 +20,11 @@ from countersign_cli.commands.demo import example_files
 from countersign_cli.demo.run import play
 from countersign_cli.embedded.datadir import write_secret
 from countersign_contracts.errors import CountersignError
-from countersign_harness.plain_client import PlainClient
 from countersign_sdk import Agent
 
 from .downstream import Downstream
 from .local_system import Up
+from .plain_client import PlainClient
 from .ports import free_run
 from .prometheus import Prometheus
 from .world import AGENTS, PROFILES, TOOLS
